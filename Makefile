@@ -1,0 +1,56 @@
+# `make demo` and `make test` do everything on a fresh machine with Python 3.11 or later.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CONSTRAINTS := constraints.txt
+
+.DEFAULT_GOAL := help
+
+help:  ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+# torch comes first, in the one version that is tested, so that nothing else pulls in another
+$(VENV)/.installed: setup.py constraints.txt Makefile
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) torch==2.13.0
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[test,export]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[docs]'
+	@touch $@
+
+demo: $(VENV)/.installed  ## a whole experiment on the virtual microscope, and its report
+	$(BIN)/autoexp demo
+
+test: $(VENV)/.installed-test  ## unit, property, headless-Swift and real-window tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.installed-test  ## the slower tier as well: Swift's own device suites
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test  ## ruff, mypy strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy autoexp simulators/virtual_stem nionswift_plugin
+	$(BIN)/lint-imports
+
+app: $(VENV)/.installed-test  ## real Swift with the virtual microscope and the panel
+	$(BIN)/autoexp simulate
+
+bench: $(VENV)/.installed-test  ## the numbers, as medians and ratios, with the core count
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.installed-docs  ## the documentation, in docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+clean:  ## forget the environment and everything that was built
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .pytest_cache
+
+.PHONY: help demo test test-all lint app bench docs clean

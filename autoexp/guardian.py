@@ -1,0 +1,338 @@
+"""The guardian: the only way to an instrument. No agent, task or panel gets past it.
+
+It refuses rather than clips; it confirms by reading back; it keeps the account of dose and time; it remembers how
+everything was found and puts it back, never stopping at a first failure.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from autoexp.errors import (
+    BadFrameError,
+    BudgetError,
+    GateClosedError,
+    GuardianError,
+    InstrumentError,
+    LimitError,
+    PlanError,
+    ReadbackError,
+)
+from autoexp.instrument import Identity, Instrument, Overview, Position, Spectrum
+from autoexp.plan import Budget, Model, OverviewSpec, SpectrumSpec, UserLimits, explain
+
+ELECTRONS_PER_PICOAMPERE_SECOND = 6.241509074e6
+
+
+class ControlLimits(Model):
+    """What the site allows for one control, in its own units.
+
+    Attributes:
+        low: lowest value.
+        high: highest value.
+        step: largest change in one command.
+        rate: largest change per second, over any time.
+        settle_s: wait after a change before anything is measured.
+        tolerance: how far the value read back may differ.
+    """
+
+    low: float
+    high: float
+    step: float | None = Field(None, gt=0)
+    rate: float | None = Field(None, gt=0)
+    settle_s: float = Field(0.0, ge=0, le=60)
+    tolerance: float = Field(0.0, ge=0)
+
+
+class SiteLimits(Model):
+    """The limits that a facility sets for an instrument; no user, plan or agent can widen them.
+
+    Attributes:
+        max_exposure_s: longest single exposure.
+        max_overview_s: longest overview.
+        max_dose_e: electrons that one run may put into the specimen.
+        max_time_s: duration of one run.
+        beam_current_pA: the beam current, for the account of dose where the instrument does not tell it.
+        controls: the controls that may be moved at all.
+    """
+
+    max_exposure_s: float = Field(60.0, gt=0)
+    max_overview_s: float = Field(600.0, gt=0)
+    max_dose_e: float | None = Field(None, gt=0)
+    max_time_s: float | None = Field(None, gt=0)
+    beam_current_pA: float | None = Field(None, gt=0)
+    controls: dict[str, ControlLimits] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: str | pathlib.Path) -> SiteLimits:
+        """Read a site file.
+
+        Raises:
+            PlanError: it cannot be read or used; the message names the field.
+        """
+        try:
+            return cls.model_validate(json.loads(pathlib.Path(path).read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise PlanError(f"The site's limits {path} cannot be read: {error}") from error
+        except ValidationError as error:
+            raise PlanError(f"The site's limits {path} cannot be used:\n{explain(error)}") from error
+
+
+@dataclass
+class Account:
+    """What a run has spent.
+
+    Attributes:
+        dose_e: electrons into the specimen.
+        exposures: spectra exposed.
+        begun_s: clock at the beginning.
+    """
+
+    dose_e: float = 0.0
+    exposures: int = 0
+    begun_s: float = 0.0
+
+
+class Guardian:
+    """Stands before an instrument.
+
+    Args:
+        instrument: what is guarded.
+        site: what the site allows.
+        user: what the operator allows, within that.
+        budget: when to stop.
+        beam_current_pA: current for the dose account; overrides the site's.
+        clock: monotonic seconds.
+        sleep: waits.
+    """
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        site: SiteLimits | None = None,
+        user: UserLimits | None = None,
+        budget: Budget | None = None,
+        *,
+        beam_current_pA: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        self._instrument = instrument
+        self.site = site or SiteLimits()
+        self.user = user or UserLimits()
+        self.budget = budget or Budget()
+        self.beam_current_pA = beam_current_pA or self.site.beam_current_pA
+        self.account = Account()
+        self._clock = clock
+        self._sleep = sleep
+        self._gate = threading.Event()
+        self._gate.set()
+        self._opened = False
+        self._snapshot: dict[str, float] = {}
+        self._last_move_s: dict[str, float] = {}
+        self._last_frame: tuple[int | None, bytes] | None = None
+
+    # --- taking over and giving back
+
+    @property
+    def identity(self) -> Identity:
+        """Which instrument is guarded."""
+        return self._instrument.identity
+
+    def open(self) -> dict[str, float]:
+        """Take the instrument over; returns the controls as they were found.
+
+        Raises:
+            InstrumentError: it cannot be used, or a control of the limits is not there.
+        """
+        self._instrument.open()
+        self._opened = True
+        self.account.begun_s = self._clock()
+        self._snapshot = {name: self._instrument.get(name) for name in self.site.controls}
+        return dict(self._snapshot)
+
+    def close_gate(self, abort: bool = True) -> None:
+        """From here on no command reaches the instrument but those that restore it. Callable from any thread."""
+        self._gate.clear()
+        if abort and self._opened:
+            self._instrument.abort()
+
+    def restore(self) -> list[str]:
+        """Put every control, the probe, the scan and the camera back; returns what could not be, in words."""
+        problems = [p for name, value in self._snapshot.items() if (p := self._put_back(name, value))]
+        if self._opened:
+            problems += self._instrument.close()
+            self._opened = False
+        return problems
+
+    def release(self) -> None:
+        """Forget the instrument without sending it anything (after a halt)."""
+        self._opened = False
+
+    def _put_back(self, name: str, value: float) -> str | None:
+        tolerance = self.site.controls[name].tolerance
+        try:
+            for _ in range(2):
+                if _close(self._instrument.get(name), value, tolerance):
+                    return None
+                self._instrument.set(name, value)
+            now = self._instrument.get(name)
+            return None if _close(now, value, tolerance) else f"{name} reads {now:g} instead of {value:g}"
+        except Exception as error:  # a device may raise anything; the other controls still have their turn
+            return f"{name} could not be set back to {value:g}: {error}"
+
+    # --- the commands
+
+    def overview(self, spec: OverviewSpec) -> Overview:
+        """Take an overview, within limits and budget."""
+        if spec.time_s > self.site.max_overview_s:
+            raise LimitError(
+                f"The overview would take {spec.time_s:.1f} s; the site allows {self.site.max_overview_s:g} s. "
+                "Take fewer pixels or a shorter dwell time."
+            )
+        self._check_budget(spec.time_s)
+        overview = self._pass(lambda: self._instrument.overview(spec))
+        self._pay(spec.time_s)
+        return overview
+
+    def bind(self, spec: OverviewSpec) -> None:
+        """Bind positions to the field of an earlier overview."""
+        self._pass(lambda: self._instrument.bind(spec))
+
+    def check(self) -> None:
+        """Make sure that a spectrum can be taken now; see :meth:`autoexp.instrument.Instrument.check`."""
+        self._pass(self._instrument.check)
+
+    def check_exposure(self, position: Position, spec: SpectrumSpec) -> None:
+        """Refuse a spectrum that may not be taken; nothing moves.
+
+        Raises:
+            LimitError: the position is outside the field, or the exposure too long.
+            BudgetError: dose, points or time would be exceeded.
+        """
+        if not all(isinstance(p, float) and math.isfinite(p) and 0 <= p <= 1 for p in position):
+            raise LimitError(f"The position {position} lies outside the overview.")
+        longest = min(self.site.max_exposure_s, self.user.max_exposure_s or math.inf)
+        if spec.exposure_s > longest:
+            raise LimitError(f"An exposure of {spec.exposure_s:g} s is longer than the {longest:g} s allowed.")
+        if self.account.exposures >= self.budget.points:
+            raise BudgetError(f"all {self.budget.points} points of the budget are taken")
+        self._check_budget(spec.exposure_s)
+
+    def spectrum(self, position: Position, spec: SpectrumSpec) -> Spectrum:
+        """Take a spectrum at a position, within limits and budget, and check what came.
+
+        The dose is accounted for as soon as the exposure is asked for, whatever comes of it.
+        """
+        self.check_exposure(position, spec)
+        self._require_gate()
+        self._pay(spec.exposure_s)
+        self.account.exposures += 1
+        spectrum = self._pass(lambda: self._instrument.spectrum(position, spec))
+        check_frame(spectrum)
+        return spectrum
+
+    def dose_of(self, exposure_s: float) -> float:
+        """Electrons of an exposure; zero where the current is not known."""
+        return exposure_s * (self.beam_current_pA or 0.0) * ELECTRONS_PER_PICOAMPERE_SECOND
+
+    def move(self, name: str, value: float) -> None:
+        """Set a control, within its limits, and confirm it by reading back.
+
+        Raises:
+            LimitError: unknown control, not a number, outside a limit, too large a step or too fast; nothing moved.
+            ReadbackError: it does not read back as it was set, also when read again.
+        """
+        limits = self._allowed(name, value)
+        now = self._instrument.get(name)
+        self._check_rate(name, abs(value - now), limits)
+        self._pass(lambda: self._instrument.set(name, value))
+        self._last_move_s[name] = self._clock()
+        if limits.settle_s:
+            self._sleep(limits.settle_s)
+        if not any(_close(self._instrument.get(name), value, limits.tolerance) for _ in range(2)):
+            raise ReadbackError(f"{name} was set to {value:g} but reads {self._instrument.get(name):g}.")
+
+    def _allowed(self, name: str, value: float) -> ControlLimits:
+        limits = self.site.controls.get(name)
+        if limits is None:
+            known = ", ".join(sorted(self.site.controls)) or "none"
+            raise LimitError(f"The site does not allow to move {name!r} (allowed: {known}).")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise LimitError(f"{name} cannot be set to {value!r}: not a finite number.")
+        if not limits.low <= value <= limits.high:
+            raise LimitError(f"{name} = {value:g} lies outside the site's limits {limits.low:g} to {limits.high:g}.")
+        low, high = self.user.controls.get(name, (limits.low, limits.high))
+        if not low <= value <= high:
+            raise LimitError(
+                f"{name} = {value:g} lies outside your limits {low:g} to {high:g}; "
+                f"you may widen them up to {limits.low:g} to {limits.high:g}."
+            )
+        return limits
+
+    def _check_rate(self, name: str, change: float, limits: ControlLimits) -> None:
+        if limits.step is not None and change > limits.step:
+            raise LimitError(f"{name} would change by {change:g} at once; at most {limits.step:g} is allowed.")
+        if limits.rate is not None and name in self._last_move_s:
+            elapsed = self._clock() - self._last_move_s[name]
+            if change > limits.rate * elapsed:
+                raise LimitError(f"{name} would change by {change:g} within {elapsed:.3g} s; wait and ask again.")
+
+    def _pass(self, command: Callable[[], Any]) -> Any:
+        self._require_gate()
+        return command()
+
+    def _require_gate(self) -> None:
+        if not self._gate.is_set():
+            raise GateClosedError("The run was aborted; no further command is sent.")
+        if not self._opened:
+            raise GuardianError("The instrument has not been taken over.")
+
+    def _check_budget(self, exposure_s: float) -> None:
+        dose = self.account.dose_e + self.dose_of(exposure_s)
+        for limit in (self.budget.dose_e, self.site.max_dose_e):
+            if limit is not None and dose > limit:
+                raise BudgetError(f"the next exposure would bring the dose to {dose:.3g} of {limit:.3g} electrons")
+        elapsed = self._clock() - self.account.begun_s + exposure_s
+        for limit in (self.budget.time_s, self.site.max_time_s):
+            if limit is not None and elapsed > limit:
+                raise BudgetError(f"the next exposure would end after the {limit:g} s allowed")
+
+    def _pay(self, exposure_s: float) -> None:
+        self.account.dose_e += self.dose_of(exposure_s)
+
+
+def check_frame(spectrum: Spectrum) -> None:
+    """Refuse what is not a spectrum.
+
+    Raises:
+        BadFrameError: wrong dimensions or type; the message names them.
+    """
+    counts = spectrum.counts
+    if not isinstance(counts, np.ndarray) or counts.ndim != 1 or counts.dtype.kind not in "fiu":
+        shape, dtype = getattr(counts, "shape", None), getattr(counts, "dtype", type(counts).__name__)
+        raise BadFrameError(f"The camera returned {dtype} of shape {shape} instead of one row of numbers.")
+    if not (math.isfinite(spectrum.energy.scale) and spectrum.energy.scale):
+        raise BadFrameError("The camera's energy scale is not usable; calibrate it.")
+
+
+def site_limits(identity: Identity, folder: pathlib.Path, metadata: Mapping[str, Any] | None = None) -> SiteLimits:
+    """The limits that the site has set for an instrument, or the defaults where there is no file for it."""
+    path = folder / f"{identity.key}.json"
+    return SiteLimits.read(path) if path.exists() else SiteLimits()
+
+
+def _close(now: float, wanted: float, tolerance: float) -> bool:
+    return math.isfinite(now) and abs(now - wanted) <= max(tolerance, 1e-9 * max(1.0, abs(wanted)) * 1e-3, 1e-15)
+
+

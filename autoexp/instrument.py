@@ -1,0 +1,185 @@
+"""The border to hardware: what a microscope must be able to do, as small protocols, and what it hands back.
+
+Positions are (y, x), fractional in the overview, 0..1, as in Swift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from autoexp.plan import OverviewSpec, SpectrumSpec
+
+Position = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which instrument this is.
+
+    Attributes:
+        key: stable name, under which it is locked and its limits are found.
+        name: name for people.
+        simulated: whether it is a simulation; shown wherever its data are.
+        scan: the scan device.
+        camera: the spectrometer's camera.
+    """
+
+    key: str
+    name: str
+    simulated: bool
+    scan: str = ""
+    camera: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain form, for the run log."""
+        return {k: getattr(self, k) for k in ("key", "name", "simulated", "scan", "camera")}
+
+
+@dataclass(frozen=True)
+class FrameOfReference:
+    """Where an overview lies on the specimen.
+
+    Attributes:
+        fov_nm: (height, width) of the field.
+        center_nm: (y, x) of its centre, in scan coordinates.
+        rotation_rad: scan rotation.
+    """
+
+    fov_nm: tuple[float, float]
+    center_nm: tuple[float, float] = (0.0, 0.0)
+    rotation_rad: float = 0.0
+
+    def to_nm(self, position: Position) -> tuple[float, float]:
+        """Distance (y, x) in nm of a fractional position from the field's top left corner."""
+        return position[0] * self.fov_nm[0], position[1] * self.fov_nm[1]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The image in which positions are chosen.
+
+    Attributes:
+        image: (h, w) float32, counts.
+        frame: where it lies; None where nothing is calibrated, as with a bare array.
+        metadata: whatever the instrument tells about it.
+    """
+
+    image: npt.NDArray[np.float32]
+    frame: FrameOfReference | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EnergyCalibration:
+    """Energy of channel i is ``offset + scale * i``, in ``units``."""
+
+    offset: float
+    scale: float
+    units: str = "eV"
+
+    def axis(self, channels: int) -> npt.NDArray[np.float64]:
+        """Channel energies (channels,)."""
+        return self.offset + self.scale * np.arange(channels)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """One spectrum.
+
+    Attributes:
+        counts: (E,) float32, as the camera gave them.
+        energy: calibration of the channels.
+        frame_number: the camera's own number, where it has one; must grow.
+        counts_per_electron: gain of the camera, where it is known.
+        metadata: whatever the instrument tells about it.
+    """
+
+    counts: npt.NDArray[np.float32]
+    energy: EnergyCalibration
+    frame_number: int | None = None
+    counts_per_electron: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Scanner(Protocol):
+    """Takes images."""
+
+    def overview(self, spec: OverviewSpec) -> Overview:
+        """Scan a frame, and bind fractional positions to the field that it shows."""
+        ...
+
+    def bind(self, spec: OverviewSpec) -> None:
+        """Bind fractional positions to the field of an earlier overview, without a new exposure."""
+        ...
+
+
+@runtime_checkable
+class Spectrometer(Protocol):
+    """Takes spectra at points."""
+
+    def spectrum(self, position: Position, spec: SpectrumSpec) -> Spectrum:
+        """Park the probe, wait until it has settled, expose, read.
+
+        Raises:
+            InstrumentError: there is no usable frame; the subclass says why.
+        """
+        ...
+
+
+@runtime_checkable
+class Controls(Protocol):
+    """Sets and reads what can be set by name, in the instrument's own units."""
+
+    def get(self, name: str) -> float:
+        """The value of a control.
+
+        Raises:
+            InstrumentError: there is no such control.
+        """
+        ...
+
+    def set(self, name: str, value: float) -> None:
+        """Ask for a new value; the guardian confirms it by reading back.
+
+        Raises:
+            InstrumentError: the instrument refuses.
+        """
+        ...
+
+
+@runtime_checkable
+class Instrument(Scanner, Spectrometer, Controls, Protocol):
+    """A microscope that the engine can use."""
+
+    @property
+    def identity(self) -> Identity:
+        """Which instrument this is."""
+        ...
+
+    def open(self) -> None:
+        """Take over: remember the state of probe, scan and camera, stop what is playing."""
+        ...
+
+    def check(self) -> None:
+        """Make sure that a spectrum can be taken now.
+
+        Raises:
+            DisconnectedError: a device is gone.
+            FieldChangedError: the scanned field is not the overview's any more.
+            InstrumentBusyError: somebody else has started to acquire.
+        """
+        ...
+
+    def abort(self) -> None:
+        """End the exposure in flight at once. Callable from any thread, also when nothing is in flight."""
+        ...
+
+    def close(self) -> list[str]:
+        """Put everything back as it was at :meth:`open`; returns what could not be put back, never raises."""
+        ...

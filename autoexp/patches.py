@@ -1,0 +1,123 @@
+"""From an overview to candidates: positions to choose from, and the patch of image around each.
+
+Patches are views into the image, cut when asked for, so that an overview larger than memory can stay on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from autoexp.errors import PlanError
+from autoexp.plan import PatchSpec, Region
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Where one may measure.
+
+    Attributes:
+        image: (h, w) overview, possibly mapped from disk.
+        spec: how it is cut.
+        positions: (n, 2) patch centres (y, x), fractions of the overview; row-major.
+        shape: (rows, columns) of the candidates, n = rows * columns.
+        allowed: (n,) False where a region forbids to measure.
+    """
+
+    image: npt.NDArray[np.floating]
+    spec: PatchSpec
+    positions: npt.NDArray[np.float64]
+    shape: tuple[int, int]
+    allowed: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def centres(self) -> npt.NDArray[np.float64]:
+        """Patch centres (n, 2) in pixels, on the convention that pixel i spans i to i + 1."""
+        return self.positions * np.asarray(self.image.shape)
+
+    def patches(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """The patches (k, p, p) of the given candidates."""
+        p = self.spec.pixels
+        corner = np.round(self.centres[np.atleast_1d(np.asarray(indices))] - p / 2).astype(int)
+        rows, columns = (corner[:, axis, None] + np.arange(p) for axis in (0, 1))
+        rows, columns = _mirror(rows, self.image.shape[0]), _mirror(columns, self.image.shape[1])
+        return np.asarray(self.image[rows[:, :, None], columns[:, None, :]], dtype=np.float32)
+
+    def restricted(self, regions: Iterable[Region]) -> Candidates:
+        """The same with the regions obeyed: inside any ``include`` if there is one, outside every ``exclude``."""
+        y, x = self.positions.T
+        regions = list(regions)
+        inside = {r.id: (y >= r.top) & (y <= r.bottom) & (x >= r.left) & (x <= r.right) for r in regions}
+        included = [inside[r.id] for r in regions if r.kind == "include"]
+        allowed = np.any(included, axis=0) if included else np.ones(len(self), bool)
+        for region in regions:
+            if region.kind == "exclude":
+                allowed &= ~inside[region.id]
+        return replace(self, allowed=allowed)
+
+    def nearest(self, position: tuple[float, float]) -> int:
+        """Index of the candidate nearest to a position."""
+        distance = ((self.positions - np.asarray(position)) * np.asarray(self.image.shape)) ** 2
+        return int(distance.sum(axis=1).argmin())
+
+
+def cut(image: npt.NDArray[np.floating], spec: PatchSpec) -> Candidates:
+    """Lay candidates over an overview.
+
+    Args:
+        image: (h, w) overview, counts.
+        spec: patch size, stride and what to do at the border.
+
+    Raises:
+        PlanError: the image is not a finite two-dimensional one, or no patch fits.
+    """
+    image = check_image(image)
+    reach = spec.pixels if spec.border == "inside" else 1
+    if min(image.shape) < reach:
+        raise PlanError(
+            f"No patch of {spec.pixels} px fits into an overview of {image.shape[0]} x {image.shape[1]} px. "
+            "Choose a smaller patch, or border='reflect'."
+        )
+    lines = [np.arange((length - reach) // spec.stride + 1) * spec.stride + reach / 2 for length in image.shape]
+    centres = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 2)
+    return Candidates(
+        image=image,
+        spec=spec,
+        positions=centres / np.asarray(image.shape),
+        shape=(len(lines[0]), len(lines[1])),
+        allowed=np.ones(len(centres), bool),
+    )
+
+
+def check_image(image: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """The image, if it can be an overview.
+
+    Raises:
+        PlanError: it is empty, has the wrong dimensions, is complex, or holds NaN or infinity.
+    """
+    if image.ndim == 3 and image.shape[-1] in (3, 4):
+        raise PlanError("The overview is a colour image; take a single scan channel instead.")
+    if image.ndim != 2:
+        raise PlanError(f"The overview must be a two-dimensional image; this one has shape {image.shape}.")
+    if not image.size:
+        raise PlanError("The overview is empty.")
+    if np.iscomplexobj(image) or image.dtype.kind not in "fiub":
+        raise PlanError(f"The overview must hold real numbers; this one holds {image.dtype}.")
+    if image.dtype.kind == "f" and not all(np.isfinite(block).all() for block in np.array_split(image, 64)):
+        raise PlanError("The overview holds NaN or infinity; take it again.")
+    return image
+
+
+def _mirror(index: npt.NDArray[np.int_], length: int) -> npt.NDArray[np.int_]:
+    """Reflect indices at both borders; a border pixel is not repeated."""
+    if length == 1:
+        return np.zeros_like(index)
+    period = 2 * (length - 1)
+    folded = np.abs(index) % period
+    return np.minimum(folded, period - folded)

@@ -1,0 +1,309 @@
+"""What to do: a frozen, validated plan. Every field has its unit, bound and default here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from autoexp.errors import PlanError
+from autoexp.scalarizers import Scalarizer, Window
+
+MAX_PLAN_BYTES = 4_000_000
+POINT_OVERHEAD_S = 0.02
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Model(BaseModel):
+    """Base of all parts of a plan: frozen, finite, and no field that is not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class OverviewSpec(Model):
+    """The image in which positions are chosen. A square scan: Swift's own conventions differ for other shapes."""
+
+    fov_nm: float = Field(500.0, gt=0, le=1e6, description="side of the scanned field, nm")
+    pixels: int = Field(512, ge=16, le=32768, description="pixels along a side")
+    dwell_us: float = Field(4.0, gt=0, le=1e5, description="time per pixel, µs")
+    center_nm: tuple[float, float] = Field((0.0, 0.0), description="centre of the field (y, x), nm")
+    rotation_deg: float = Field(0.0, ge=-360, le=360, description="scan rotation, degrees")
+    channel: int = Field(0, ge=0, description="scan channel, usually HAADF")
+
+    @property
+    def time_s(self) -> float:
+        """Duration of the scan."""
+        return self.pixels**2 * self.dwell_us * 1e-6
+
+
+class PatchSpec(Model):
+    """How the overview is cut into candidates.
+
+    ``border="inside"`` keeps only patches that lie wholly in the image; ``"reflect"`` also takes positions nearer to
+    the border than half a patch and mirrors the image there. A patch never wraps round.
+    """
+
+    pixels: int = Field(16, ge=2, le=512, description="side of a patch, pixels of the overview")
+    stride: int = Field(8, ge=1, le=512, description="distance between neighbouring candidates, pixels")
+    border: Literal["inside", "reflect"] = "inside"
+
+
+class SpectrumSpec(Model):
+    """How each spectrum is taken."""
+
+    exposure_s: float = Field(0.05, gt=0, le=600, description="exposure, s")
+    binning: int = Field(1, ge=1, le=64, description="camera binning along both axes")
+    settle_s: float = Field(0.0, ge=0, le=10, description="wait after the probe has been parked, s")
+
+
+class ExpectedImprovement(Model):
+    """Expected improvement over the best value so far (Jones et al. 1998): find the extreme."""
+
+    kind: Literal["expected-improvement"] = "expected-improvement"
+    xi: float = Field(0.0, ge=0, le=10, description="improvement asked for, in standard deviations of the target")
+
+
+class UpperConfidenceBound(Model):
+    """Mean plus ``beta`` standard deviations (Srinivas et al. 2010): find the interesting fraction."""
+
+    kind: Literal["upper-confidence-bound"] = "upper-confidence-bound"
+    beta: float = Field(2.0, ge=0, le=100, description="weight of the uncertainty, standard deviations")
+
+
+class ProbabilityOfImprovement(Model):
+    """Probability of exceeding the best value so far (Kushner 1964)."""
+
+    kind: Literal["probability-of-improvement"] = "probability-of-improvement"
+    xi: float = Field(0.01, ge=0, le=10, description="improvement asked for, in standard deviations of the target")
+
+
+class ThompsonSampling(Model):
+    """The maximum of one joint draw from the posterior (Thompson 1933)."""
+
+    kind: Literal["thompson-sampling"] = "thompson-sampling"
+
+
+class MaximumVariance(Model):
+    """The most uncertain candidate: learn the map rather than find an extreme."""
+
+    kind: Literal["maximum-variance"] = "maximum-variance"
+
+
+Acquisition = Annotated[
+    ExpectedImprovement | UpperConfidenceBound | ProbabilityOfImprovement | ThompsonSampling | MaximumVariance,
+    Field(discriminator="kind"),
+]
+
+
+class GridAgent(Model):
+    """Every candidate of an even raster over the field, row by row: what is done today."""
+
+    kind: Literal["grid"] = "grid"
+
+
+class RandomAgent(Model):
+    """Candidates drawn at random, without replacement."""
+
+    kind: Literal["random"] = "random"
+
+
+class ListAgent(Model):
+    """Given positions, in their order."""
+
+    kind: Literal["list"] = "list"
+    positions: tuple[tuple[Fraction, Fraction], ...] = Field(min_length=1, description="(y, x), fractions of the field")
+
+
+class FeatureAgent(Model):
+    """A feature finder: the brightest (or darkest) peaks and blobs of the overview, strongest first."""
+
+    kind: Literal["features"] = "features"
+    size_px: float = Field(6.0, gt=0, le=256, description="radius of what is looked for, pixels of the overview")
+    polarity: Literal["bright", "dark"] = "bright"
+
+
+class DeepKernelAgent(Model):
+    """Deep kernel learning: a Gaussian process on patch features chooses where the next spectrum is worth most."""
+
+    kind: Literal["deep-kernel"] = "deep-kernel"
+    acquisition: Acquisition = UpperConfidenceBound()
+    goal: Literal["maximize", "minimize"] = "maximize"
+    seeds: int = Field(10, ge=1, le=1000, description="space-filling points before the model takes over")
+    refit_every: int = Field(5, ge=1, le=1000, description="points between refits of the hyperparameters")
+
+
+AgentSpec = Annotated[
+    GridAgent | RandomAgent | ListAgent | FeatureAgent | DeepKernelAgent, Field(discriminator="kind")
+]
+
+
+class Budget(Model):
+    """When to stop: at whichever comes first."""
+
+    points: int = Field(60, ge=1, le=1_000_000, description="spectra to take")
+    time_s: float | None = Field(None, gt=0, description="time for the whole run, s")
+    dose_e: float | None = Field(None, gt=0, description="electrons into the specimen, overview included")
+
+
+class Region(Model):
+    """A rectangle on the overview in which to measure only, or not at all; fractions of the field."""
+
+    id: str
+    kind: Literal["include", "exclude"]
+    top: Fraction
+    left: Fraction
+    bottom: Fraction
+    right: Fraction
+
+    @model_validator(mode="after")
+    def _has_area(self) -> Region:
+        if not (self.top < self.bottom and self.left < self.right):
+            raise ValueError("a region needs top < bottom and left < right")
+        return self
+
+
+class UserLimits(Model):
+    """What the operator allows, within what the site allows."""
+
+    max_exposure_s: float | None = Field(None, gt=0, description="longest exposure, s")
+    controls: dict[str, tuple[float, float]] = Field(default_factory=dict, description="range per control")
+
+
+class VirtualInstrument(Model):
+    """The virtual microscope that comes with the package."""
+
+    kind: Literal["virtual"] = "virtual"
+    specimen: str = Field("plasmonic", description="name of a specimen, or the file of a recorded spectrum image")
+    seed: int = Field(0, ge=0)
+    beam_current_pA: float = Field(50.0, gt=0, le=10_000, description="beam current, pA")
+    drift_nm_s: tuple[float, float] = (0.0, 0.0)
+    time_scale: float = Field(1.0, gt=0, le=1000, description="simulated seconds per second")
+
+
+class SwiftInstrument(Model):
+    """The instrument that is registered with Nion Swift; devices by their ids, or Swift's own choice."""
+
+    kind: Literal["swift"] = "swift"
+    scan: str | None = Field(None, description="id of the scan device")
+    camera: str | None = Field(None, description="id of the spectrometer's camera")
+
+
+InstrumentSpec = Annotated[VirtualInstrument | SwiftInstrument, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a plan will cost.
+
+    Attributes:
+        candidates: positions to choose from.
+        points: spectra that will be taken.
+        time_s: duration.
+        dose_e: electrons into the specimen, or None where the beam current is not known.
+    """
+
+    candidates: int
+    points: int
+    time_s: float
+    dose_e: float | None
+
+
+class Plan(Model):
+    """One autonomous experiment, from overview to budget.
+
+    ``Plan.from_json`` reads a file, ``to_json`` writes one; both forms are the same.
+    """
+
+    version: Literal[1] = 1
+    name: str = Field("experiment", min_length=1, max_length=80)
+    seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
+    instrument: InstrumentSpec = VirtualInstrument()
+    overview: OverviewSpec = OverviewSpec()
+    patches: PatchSpec = PatchSpec()
+    spectrum: SpectrumSpec = SpectrumSpec()
+    scalarizer: Scalarizer = Window(low_eV=1.1, high_eV=1.7)
+    agent: AgentSpec = DeepKernelAgent()
+    fallback: Literal["continue", "pause"] = Field(
+        "continue", description="when the agent fails or hangs: go on with a space-filling policy, or pause"
+    )
+    decision_deadline_s: float = Field(20.0, gt=0, le=3600, description="an agent that takes longer is set aside, s")
+    budget: Budget = Budget()
+    regions: tuple[Region, ...] = ()
+    limits: UserLimits = UserLimits()
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Plan:
+        if self.patches.border == "inside" and self.patches.pixels > self.overview.pixels:
+            raise ValueError(
+                f"a patch of {self.patches.pixels} px does not fit into an overview of {self.overview.pixels} px"
+            )
+        return self
+
+    def candidates(self) -> int:
+        """Number of positions to choose from."""
+        reach = self.patches.pixels if self.patches.border == "inside" else 1
+        side = (self.overview.pixels - reach) // self.patches.stride + 1
+        return side * side
+
+    def estimate(self, beam_current_pA: float | None = None) -> Estimate:
+        """Points, time and dose if all goes well."""
+        points = min(self.budget.points, self.candidates())
+        per_point = self.spectrum.exposure_s + self.spectrum.settle_s + POINT_OVERHEAD_S
+        time_s = self.overview.time_s + points * per_point
+        if self.budget.time_s is not None and time_s > self.budget.time_s:
+            points = max(0, math.floor((self.budget.time_s - self.overview.time_s) / per_point))
+            time_s = self.budget.time_s
+        exposed_s = self.overview.time_s + points * self.spectrum.exposure_s
+        dose = None if beam_current_pA is None else exposed_s * beam_current_pA * 6.241509074e6
+        return Estimate(self.candidates(), points, time_s, dose)
+
+    def to_json(self) -> str:
+        """The plan as JSON text."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read a plan.
+
+        Raises:
+            PlanError: it is too large, is not JSON, or a field is wrong; the message names each.
+        """
+        if len(text) > MAX_PLAN_BYTES:
+            raise PlanError(f"The plan holds {len(text):,} characters; at most {MAX_PLAN_BYTES:,} are read.")
+        try:
+            return cls.model_validate(json.loads(text))
+        except RecursionError as error:
+            raise PlanError("The plan is nested too deeply to be one.") from error
+        except json.JSONDecodeError as error:
+            raise PlanError(f"The plan is not JSON: {error}") from error
+        except ValidationError as error:
+            raise PlanError(f"The plan cannot be used:\n{explain(error)}") from error
+
+    @classmethod
+    def read(cls, path: str | pathlib.Path) -> Plan:
+        """Read a plan's file.
+
+        Raises:
+            PlanError: the file cannot be read or used.
+        """
+        try:
+            text = pathlib.Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlanError(f"The plan {path} cannot be read: {error}") from error
+        return cls.from_json(text)
+
+
+def explain(error: ValidationError) -> str:
+    """A validation error as one line a field, with where it is, what is wrong and what was given."""
+
+    def line(detail: Any) -> str:
+        where = ".".join(str(part) for part in detail["loc"]) or "plan"
+        given = repr(detail.get("input"))
+        shown = "" if isinstance(detail.get("input"), dict) else f" (given: {given[:80]})"
+        return f"  {where}: {detail['msg']}{shown}"
+
+    return "\n".join(line(detail) for detail in error.errors(include_url=False))

@@ -1,0 +1,250 @@
+"""The state of a run: a fold over its events, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from autoexp import events as ev
+from autoexp.agent import Outcome, Suggestion
+from autoexp.errors import PlanError
+from autoexp.plan import AgentSpec, Budget, DeepKernelAgent, Plan, Region
+from autoexp.scalarizers import Scalarizer
+
+PointStatus = Literal["decided", "exposing", "measured", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that can be steered while a run goes on. Every command maps one of these to the next."""
+
+    scalarizer: Scalarizer
+    agent: AgentSpec
+    budget: Budget
+    regions: tuple[Region, ...] = ()
+    requests: tuple[ev.MeasureHere, ...] = ()
+
+    @classmethod
+    def of(cls, plan: Plan) -> Settings:
+        """The settings with which a plan begins."""
+        return cls(plan.scalarizer, plan.agent, plan.budget, plan.regions)
+
+    def after(self, command: ev.Steering) -> Settings:
+        """The settings once a command (other than undo) is in force.
+
+        Raises:
+            PlanError: the command makes no sense here; the message says why.
+        """
+        match command:
+            case ev.SetScalarizer():
+                return replace(self, scalarizer=command.scalarizer)
+            case ev.SetAgent():
+                return replace(self, agent=command.agent)
+            case ev.SetAcquisition():
+                if not isinstance(self.agent, DeepKernelAgent):
+                    raise PlanError(f"The {self.agent.kind} agent has no acquisition function; choose deep-kernel first.")
+                return replace(self, agent=self.agent.model_copy(update={"acquisition": command.acquisition}))
+            case ev.SetBudget():
+                return replace(self, budget=command.budget)
+            case ev.AddRegion():
+                kept = tuple(r for r in self.regions if r.id != command.region.id)
+                return replace(self, regions=(*kept, command.region))
+            case ev.RemoveRegion():
+                if all(r.id != command.id for r in self.regions):
+                    raise PlanError(f"There is no region {command.id!r} to remove.")
+                return replace(self, regions=tuple(r for r in self.regions if r.id != command.id))
+            case ev.MeasureHere():
+                if any(r.id == command.id for r in self.requests):
+                    raise PlanError(f"The request {command.id!r} was made before.")
+                return replace(self, requests=(*self.requests, command))
+        raise PlanError(f"{command.kind} does not change settings.")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One decision and what became of it."""
+
+    id: int
+    candidate: int | None
+    position: tuple[float, float]
+    reason: str
+    agent: str
+    status: PointStatus = "decided"
+    mean: float | None = None
+    std: float | None = None
+    request: str | None = None
+    value: float = float("nan")
+    noise: float = 0.0
+    record: int | None = None
+    fault: str = ""
+    dose_e: float = 0.0
+    exposed: bool = False
+
+    @property
+    def suggestion(self) -> Suggestion:
+        """The point as the agent suggested it."""
+        return Suggestion(self.candidate, self.position, self.reason, self.mean, self.std)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the agent is to learn of it; None while that is not known, and if it was never exposed."""
+        if self.status in ("decided", "exposing") or (self.status == "skipped" and not self.exposed):
+            return None
+        status: Literal["ok", "failed", "skipped"] = (
+            "ok" if self.status == "measured" else "failed" if self.status == "failed" else "skipped"
+        )
+        return Outcome(status, self.candidate, self.position, self.value, self.noise)
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stands after some of its events."""
+
+    seq: int = -1
+    run_id: str = ""
+    plan: Plan | None = None
+    settings: Settings | None = None
+    history: tuple[Settings, ...] = ()
+    phase: ev.Phase = "idle"
+    phase_reason: str = ""
+    prepared: ev.Prepared | None = None
+    spectra: ev.SpectraOpened | None = None
+    points: dict[int, Point] = field(default_factory=dict)
+    dose_e: float = 0.0
+    elapsed_s: float = 0.0
+    measuring_s: float = 0.0
+    warnings: tuple[str, ...] = ()
+    snapshot: dict[str, float] = field(default_factory=dict)
+    predicted: ev.Predicted | None = None
+    finished: ev.Finished | None = None
+
+    @property
+    def measured(self) -> list[Point]:
+        """Points with a usable spectrum, in the order of their decisions."""
+        return [p for p in self.points.values() if p.status == "measured"]
+
+    @property
+    def failed(self) -> list[Point]:
+        """Points that were exposed and gave nothing usable."""
+        return [p for p in self.points.values() if p.status == "failed"]
+
+    @property
+    def pending(self) -> list[Point]:
+        """Points that were decided or begun and whose outcome is not known."""
+        return [p for p in self.points.values() if p.status in ("decided", "exposing")]
+
+    @property
+    def requests(self) -> list[ev.MeasureHere]:
+        """What the operator asked to measure and nobody has taken up yet."""
+        taken = {p.request for p in self.points.values()}
+        return [r for r in self.settings.requests if r.id not in taken] if self.settings else []
+
+    @property
+    def exposures(self) -> int:
+        """Exposures that the budget has paid for."""
+        return sum(p.exposed for p in self.points.values())
+
+    @property
+    def outcomes(self) -> list[tuple[int, Outcome]]:
+        """All known outcomes with the ids of their points, in the order of the decisions."""
+        return [(p.id, outcome) for p in self.points.values() if (outcome := p.outcome) is not None]
+
+    def best(self) -> Point | None:
+        """The measured point that serves the goal best."""
+        measured = [p for p in self.measured if p.value == p.value]
+        goal = getattr(self.settings.agent, "goal", "maximize") if self.settings else "maximize"
+        key = (lambda p: p.value) if goal == "maximize" else (lambda p: -p.value)
+        return max(measured, key=key, default=None)
+
+    def apply(self, record: ev.Record) -> RunState:
+        """The state after one more event."""
+        state = _apply(self, record.event)
+        passed = record.elapsed_s - self.elapsed_s if self.phase == "running" else 0.0
+        measuring_s = self.measuring_s + max(0.0, passed)
+        return replace(state, seq=record.seq, elapsed_s=record.elapsed_s, measuring_s=measuring_s)
+
+
+def fold(records: Iterable[ev.Record], state: RunState | None = None) -> RunState:
+    """The state after all of the records."""
+    state = state or RunState()
+    for record in records:
+        state = state.apply(record)
+    return state
+
+
+def _apply(state: RunState, event: ev.Event) -> RunState:
+    match event:
+        case ev.Started():
+            return replace(state, run_id=event.run_id, plan=event.plan, settings=Settings.of(event.plan))
+        case ev.Snapshot():
+            return replace(state, snapshot=dict(event.controls))
+        case ev.Prepared():
+            return replace(state, prepared=event, dose_e=state.dose_e + event.dose_e)
+        case ev.SpectraOpened():
+            return replace(state, spectra=event)
+        case ev.Decided():
+            point = Point(
+                event.id,
+                event.candidate,
+                event.position,
+                event.reason,
+                event.agent,
+                mean=event.mean,
+                std=event.std,
+                request=event.request,
+            )
+            return replace(state, points={**state.points, event.id: point})
+        case ev.Exposing():
+            return _update(state, event.id, status="exposing", exposed=True)
+        case ev.Measured():
+            return _update(
+                state,
+                event.id,
+                status="measured",
+                value=event.value,
+                noise=event.noise,
+                record=event.record.index,
+                dose_e=event.dose_e,
+            )
+        case ev.Failed():
+            record = event.record.index if event.record else None
+            return _update(state, event.id, status="failed", fault=event.fault, record=record, dose_e=event.dose_e)
+        case ev.Skipped():
+            return _update(
+                state, event.id, status="skipped", fault=event.reason, dose_e=event.dose_e, exposed=event.exposed
+            )
+        case ev.Steered():
+            return state if event.refused else _steer(state, event.command)
+        case ev.Rescored():
+            points = {
+                i: replace(p, value=event.values[i], noise=event.noises.get(i, 0.0)) if i in event.values else p
+                for i, p in state.points.items()
+            }
+            return replace(state, points=points)
+        case ev.PhaseChanged():
+            return replace(state, phase=event.phase, phase_reason=event.reason)
+        case ev.Predicted():
+            return replace(state, predicted=event)
+        case ev.Warned():
+            return replace(state, warnings=(*state.warnings, event.message))
+        case ev.Finished():
+            return replace(state, finished=event)
+    return state
+
+
+def _update(state: RunState, point_id: int, **changes: object) -> RunState:
+    old = state.points[point_id]
+    new = replace(old, **changes)  # type: ignore[arg-type]
+    return replace(
+        state, points={**state.points, point_id: new}, dose_e=state.dose_e + new.dose_e - old.dose_e
+    )
+
+
+def _steer(state: RunState, command: ev.Steering) -> RunState:
+    assert state.settings is not None
+    if isinstance(command, ev.Undo):
+        if not state.history:
+            raise PlanError("There is nothing to undo.")
+        return replace(state, settings=state.history[-1], history=state.history[:-1])
+    return replace(state, settings=state.settings.after(command), history=(*state.history, state.settings))

@@ -1,0 +1,351 @@
+"""Swift's scan unit, camera and controls behind :class:`autoexp.instrument.Instrument`.
+
+A spectrum is a sequence of one frame, run through Swift's own acquisition framework on the calling thread: calibrated,
+with the instrument's metadata, and it can be cut short. Probe positions are fractions of Swift's scan context, so
+that context is remembered with the overview and checked before every exposure.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+import threading
+import time
+import typing
+from collections.abc import Callable
+
+import numpy as np
+from nion.instrumentation import Acquisition, camera_base
+from nion.utils import Geometry, Registry
+
+from autoexp.errors import (
+    AbortedError,
+    AutoexpError,
+    BadFrameError,
+    DisconnectedError,
+    FieldChangedError,
+    FrameTimeoutError,
+    InstrumentBusyError,
+    InstrumentError,
+    PlanError,
+)
+from autoexp.instrument import EnergyCalibration, FrameOfReference, Identity, Overview, Position, Spectrum
+from autoexp.plan import OverviewSpec, SpectrumSpec
+
+STOP_S = 10.0
+GRACE_S = 5.0
+
+
+class SwiftInstrument:
+    """The instrument that Swift has registered.
+
+    Args:
+        stem: Swift's STEM controller.
+        scan: its scan hardware source.
+        camera: the spectrometer's camera hardware source.
+        grace_s: how long a frame may be late before the read is given up.
+    """
+
+    def __init__(self, stem: typing.Any, scan: typing.Any, camera: typing.Any, grace_s: float = GRACE_S):
+        self._stem = stem
+        self._scan = scan
+        self._camera = camera
+        self._grace_s = grace_s
+        self._context: typing.Any = None
+        self._found: dict[str, typing.Any] | None = None
+        self._stream: typing.Any = None
+        self._aborted = threading.Event()
+
+    @property
+    def identity(self) -> Identity:
+        """Which instrument this is; simulated if it says so itself or is Nion's own simulator."""
+        key = str(getattr(self._stem, "instrument_id", "stem_controller"))
+        properties = getattr(self._stem, "get_autostem_properties", dict)
+        try:
+            simulated = bool(properties().get("simulated", False))
+        except Exception:  # a real instrument that is switched off raises what it likes
+            simulated = False
+        simulated = simulated or key.startswith(("usim", "virtual_stem"))
+        name = "Virtual STEM" if key.startswith("virtual_stem") else "Nion simulator" if simulated else key
+        return Identity(key, name, simulated, self._scan.hardware_source_id, self._camera.hardware_source_id)
+
+    @property
+    def beam_current_pA(self) -> float | None:
+        """The beam current, where the instrument has a control for it."""
+        good, value = self._stem.TryGetVal("BeamCurrent")
+        return value * 1e12 if good and value else None
+
+    @property
+    def stem(self) -> typing.Any:
+        """Swift's STEM controller."""
+        return self._stem
+
+    # --- taking over and giving back
+
+    def open(self) -> None:
+        """Remember the state of probe, scan and camera; stop both; a user's subscan is set aside."""
+        self._require_devices()
+        scan, camera = self._scan, self._camera
+        self._aborted.clear()
+        self._found = {
+            "scan playing": scan.is_playing,
+            "camera playing": camera.is_playing,
+            "probe position": self._stem.probe_position,
+            "subscan": scan.subscan_enabled,
+            "scan parameters": copy.deepcopy(scan.get_current_frame_parameters()),
+            "camera parameters": copy.deepcopy(camera.get_current_frame_parameters()),
+        }
+        scan.abort_playing(sync_timeout=STOP_S)
+        camera.abort_playing(sync_timeout=STOP_S)
+        if scan.subscan_enabled:
+            scan.subscan_enabled = False
+
+    def close(self) -> list[str]:
+        """Put everything back; each thing has its turn, whatever happens to the others."""
+        found, self._found = self._found, None
+        if found is None:
+            return []
+        stem, scan, camera = self._stem, self._scan, self._camera
+        problems: list[str] = []
+
+        def put_back(what: str, action: Callable[[], None]) -> None:
+            try:
+                action()
+            except Exception as error:  # devices raise what they like; the rest still has to be put back
+                problems.append(f"{what} could not be put back: {error}")
+
+        put_back("scan parameters", lambda: scan.set_current_frame_parameters(found["scan parameters"]))
+        put_back("camera parameters", lambda: camera.set_current_frame_parameters(found["camera parameters"]))
+        put_back("subscan", lambda: setattr(scan, "subscan_enabled", found["subscan"]))
+        put_back("probe position", lambda: stem.set_probe_position(found["probe position"]))
+        if found["scan playing"]:
+            put_back("scan", scan.start_playing)
+        if found["camera playing"]:
+            put_back("camera", camera.start_playing)
+        if stem.probe_position != found["probe position"]:
+            problems.append(f"probe position reads {stem.probe_position} instead of {found['probe position']}")
+        self._context = None
+        return problems
+
+    def check(self) -> None:
+        """See :meth:`autoexp.instrument.Instrument.check`."""
+        self._require_devices()
+        for source in (self._scan, self._camera):
+            if source.is_playing or getattr(source, "is_recording", False):
+                raise InstrumentBusyError(
+                    f"{source.display_name} was started by somebody else. Stop it, then resume the experiment."
+                )
+        if self._context is not None and self._stem.scan_context != self._context:
+            raise FieldChangedError(
+                f"The scanned field was changed ({_field_text(self._stem.scan_context)} instead of "
+                f"{_field_text(self._context)}), so positions no longer fit the overview. "
+                "Set it back and resume, or stop and take a new overview."
+            )
+
+    def abort(self) -> None:
+        """End what is in flight at once."""
+        self._aborted.set()
+        stream = self._stream
+        if stream is not None:
+            stream.abort_stream()
+        if getattr(self._scan, "is_recording", False):
+            self._scan.abort_recording()
+
+    # --- scanning
+
+    def bind(self, spec: OverviewSpec) -> None:
+        """Set the scan to a field, so that fractional positions refer to it."""
+        self._scan.set_current_frame_parameters(self._scan_parameters(spec))
+        self._context = copy.deepcopy(self._stem.scan_context)
+
+    def overview(self, spec: OverviewSpec) -> Overview:
+        """Record one frame of the chosen channel."""
+        parameters = self._scan_parameters(spec)
+        self._enable_channel(spec.channel)
+        self.bind(spec)
+        # Recording alone would leave the scan context, to which positions refer, as it was.
+        frames = [x for x in self._scan.record_immediate(parameters) if x is not None]
+        if self._aborted.is_set():
+            raise AbortedError("The overview was cut short.")
+        if not frames:
+            raise FrameTimeoutError("The scan returned no overview; look at the scan panel, then start again.")
+        enabled = self._scan.get_enabled_channel_indexes()
+        frame = frames[enabled.index(spec.channel)] if len(frames) == len(enabled) else frames[0]
+        image = np.asarray(frame.data)
+        if image.shape != (spec.pixels, spec.pixels):
+            raise BadFrameError(f"The overview has shape {image.shape}; {spec.pixels} x {spec.pixels} was asked for.")
+        fov = _fov_from(frame, spec)
+        return Overview(
+            image.astype(np.float32),
+            FrameOfReference(fov, spec.center_nm, math.radians(spec.rotation_deg)),
+            _plain(frame.metadata),
+        )
+
+    def _scan_parameters(self, spec: OverviewSpec) -> typing.Any:
+        parameters = copy.deepcopy(self._scan.get_current_frame_parameters())
+        parameters.pixel_size = Geometry.IntSize(spec.pixels, spec.pixels)
+        parameters.fov_nm = spec.fov_nm
+        parameters.center_nm = Geometry.FloatPoint(y=spec.center_nm[0], x=spec.center_nm[1])
+        parameters.rotation_rad = math.radians(spec.rotation_deg)
+        parameters.pixel_time_us = spec.dwell_us
+        for name in ("subscan_pixel_size", "subscan_fractional_size", "subscan_fractional_center"):
+            setattr(parameters, name, None)
+        return parameters
+
+    def _enable_channel(self, channel: int) -> None:
+        if channel >= self._scan.scan_device.channel_count:
+            raise PlanError(f"The scan has no channel {channel}; it has {self._scan.scan_device.channel_count}.")
+        if channel not in self._scan.get_enabled_channel_indexes():
+            self._scan.set_channel_enabled(channel, True)
+
+    # --- spectra
+
+    def spectrum(self, position: Position, spec: SpectrumSpec) -> Spectrum:
+        """Park the probe and run a sequence of one frame through Swift's acquisition framework."""
+        if self._aborted.is_set():
+            raise AbortedError("The run was aborted before the exposure.")
+        self._stem.set_probe_position(Geometry.FloatPoint(y=position[0], x=position[1]))
+        if spec.settle_s:
+            time.sleep(spec.settle_s)
+        xdata = self._acquire(self._camera_parameters(spec), spec.exposure_s)
+        return _spectrum_from(xdata)
+
+    def _camera_parameters(self, spec: SpectrumSpec) -> typing.Any:
+        values = self._camera.camera.binning_values
+        if spec.binning not in values:
+            raise PlanError(f"The camera has no binning {spec.binning}; it has {', '.join(map(str, values))}.")
+        parameters = copy.copy(self._camera.get_current_frame_parameters())
+        parameters.exposure_ms = spec.exposure_s * 1000
+        parameters.binning = spec.binning
+        parameters.processing = "sum_project"
+        return parameters
+
+    def _acquire(self, parameters: typing.Any, exposure_s: float) -> typing.Any:
+        stream = camera_base.make_sequence_data_stream(self._camera, parameters, 1)
+        framer = Acquisition.Framer(Acquisition.DataAndMetadataDataChannel())
+        stream.attach_root_data_handler(Acquisition.FramedDataHandler(framer))
+        errors: list[Exception] = []
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            stream.abort_stream()
+
+        watchdog = threading.Timer(exposure_s * 1.5 + self._grace_s, give_up)
+        watchdog.daemon = True
+        self._stream = stream
+        watchdog.start()
+        try:
+            if self._aborted.is_set():
+                raise AbortedError("The run was aborted before the exposure.")
+            Acquisition.acquire(stream, error_handler=errors.append)
+        finally:
+            watchdog.cancel()
+            self._stream = None
+        if self._aborted.is_set():
+            raise AbortedError("The exposure was cut short.")
+        if late.is_set():
+            raise FrameTimeoutError(f"No frame came within {exposure_s * 1.5 + self._grace_s:.1f} s.")
+        if errors:
+            raise _device_error(errors[0]) from errors[0]
+        if stream.is_aborted or not stream.channels:
+            raise InstrumentBusyError("The exposure was cut short by somebody else.")
+        return framer.get_data(stream.channels[0])
+
+    # --- controls
+
+    def get(self, name: str) -> float:
+        """The value of a control."""
+        good, value = self._stem.TryGetVal(name)
+        if not good or value is None:
+            raise InstrumentError(f"The instrument has no control {name!r}.")
+        return float(value)
+
+    def set(self, name: str, value: float) -> None:
+        """Set a control; Swift only returns False where there is none of that name."""
+        if not self._stem.SetVal(name, value):
+            raise InstrumentError(f"The instrument did not accept {name} = {value:g}.")
+
+    def _require_devices(self) -> None:
+        here = Registry.get_components_by_type("hardware_source")
+        for source in (self._scan, self._camera):
+            if source not in here:
+                raise DisconnectedError("A device went away. Connect it again, then resume, or stop.")
+
+
+def find_instrument(scan_id: str | None = None, camera_id: str | None = None) -> SwiftInstrument:
+    """The instrument that Swift has registered, with its own choice of devices or those named.
+
+    Raises:
+        InstrumentError: there is none, or a device is missing; the message says which.
+    """
+    stem: typing.Any = Registry.get_component("stem_controller")
+    if stem is None:
+        raise InstrumentError(
+            "No STEM is registered with Swift. Connect the instrument, or switch the virtual microscope on in the "
+            "preferences and restart Swift."
+        )
+    sources = {s.hardware_source_id: s for s in Registry.get_components_by_type("hardware_source")}
+    scan = sources.get(scan_id) if scan_id else stem.scan_controller
+    camera = sources.get(camera_id) if camera_id else stem.eels_camera
+    for device, wanted, what in ((scan, scan_id, "scan device"), (camera, camera_id, "EELS camera")):
+        if device is None:
+            known = ", ".join(sorted(sources)) or "none"
+            raise InstrumentError(f"There is no {what} {wanted or ''} (registered: {known}).".replace("  ", " "))
+    return SwiftInstrument(stem, scan, camera)
+
+
+def _spectrum_from(xdata: typing.Any) -> Spectrum:
+    data = np.asarray(xdata.data)
+    if data.ndim == 2 and data.shape[0] == 1:
+        data = data[0]
+    calibration = xdata.dimensional_calibrations[-1]
+    metadata = _plain(xdata.metadata)
+    source = metadata.get("hardware_source", {})
+    units = calibration.units or "channels"
+    return Spectrum(
+        counts=data,
+        energy=EnergyCalibration(float(calibration.offset), float(calibration.scale), units),
+        counts_per_electron=source.get("counts_per_electron"),
+        metadata=metadata,
+    )
+
+
+def _fov_from(frame: typing.Any, spec: OverviewSpec) -> tuple[float, float]:
+    """Height and width in nm from the frame's own calibration; what was asked for where it has none."""
+    calibrations = frame.dimensional_calibrations
+    if len(calibrations) == 2 and all(c.units == "nm" and c.scale > 0 for c in calibrations):
+        return calibrations[0].scale * spec.pixels, calibrations[1].scale * spec.pixels
+    return spec.fov_nm, spec.fov_nm
+
+
+def _device_error(error: Exception) -> AutoexpError:
+    if isinstance(error, AutoexpError):
+        return error
+    text = str(error) or type(error).__name__
+    if re.search(r"disconnect|not connected|connection (lost|reset|refused)", text, re.IGNORECASE):
+        return DisconnectedError(f"The device went away: {text}")
+    if isinstance(error, ValueError | AssertionError) and re.search(r"shape|broadcast|dtype", text):
+        return BadFrameError(f"The camera returned a frame of the wrong form: {text}")
+    return InstrumentError(f"The device failed: {text}.")
+
+
+def _field_text(context: typing.Any) -> str:
+    fov = getattr(context, "fov_nm", None)
+    center = getattr(context, "center_nm", None)
+    where = f" at ({center.y:g}, {center.x:g}) nm" if center is not None else ""
+    return f"{fov:g} nm{where}" if fov is not None else "no field"
+
+
+def _plain(value: typing.Any) -> typing.Any:
+    """Metadata as plain JSON types."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | bool | type(None)) else str(value)

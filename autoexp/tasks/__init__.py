@@ -1,0 +1,1 @@
+"""What a suggestion means and how it is carried out."""

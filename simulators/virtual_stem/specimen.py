@@ -1,0 +1,88 @@
+"""What lies under the beam: an image contrast and a spectrum at every position, known exactly."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+Array = npt.NDArray[np.float64]
+Image = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EnergyAxis:
+    """The energy axis of the spectrometer that suits a specimen."""
+
+    offset_eV: float
+    dispersion_eV: float
+    channels: int = 1024
+
+    @property
+    def energy_eV(self) -> Array:
+        """Channel energies, (channels,) eV."""
+        return self.offset_eV + self.dispersion_eV * np.arange(self.channels)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What one would look for in a specimen: a scalarizer in the plan's form, and what it means in words."""
+
+    description: str
+    scalarizer: dict[str, Any] = field(default_factory=dict)
+
+
+class Specimen(abc.ABC):
+    """A specimen centred on the stage origin; positions are (y, x) in nm.
+
+    Attributes:
+        name: short identifier, as typed on a command line.
+        title: what it shows, in a few words.
+        size_nm: side of the square field that it fills.
+        axis: the energy axis on which it is best seen.
+        goal: what to look for.
+    """
+
+    name: str
+    title: str
+    size_nm: float
+    axis: EnergyAxis
+    goal: Goal
+
+    @abc.abstractmethod
+    def haadf(self, points_nm: Array) -> Array:
+        """Fraction of the beam that reaches the HAADF detector at each of ``points_nm`` (..., 2); shape (...,)."""
+
+    @abc.abstractmethod
+    def spectra(self, points_nm: Array, energy_eV: Array, dose_e_nm2: Array | None = None) -> Array:
+        """Noise-free spectra, electrons per incident electron and eV.
+
+        Args:
+            points_nm: (n, 2) positions.
+            energy_eV: (E,) evenly spaced channel energies.
+            dose_e_nm2: (n,) electrons per nm² that each position has taken before; None for a fresh specimen.
+
+        Returns:
+            (n, E) array.
+        """
+
+
+def sample_map(values: npt.NDArray[Any], size_nm: float, points_nm: Array) -> Array:
+    """Interpolate a square map (H, W), which spans ``size_nm`` about the origin, at ``points_nm`` (..., 2).
+
+    Linear between pixel centres; beyond the border the border's value is kept.
+    """
+    shape = np.asarray(values.shape)
+    pixels = (points_nm / size_nm + 0.5) * shape - 0.5
+    coordinates = np.moveaxis(pixels, -1, 0)
+    return ndimage.map_coordinates(values, coordinates, order=1, mode="nearest", output=np.float64)
+
+
+def map_points(size_nm: float, pixels: int) -> Array:
+    """Positions (pixels, pixels, 2) in nm of the pixel centres of a square map that spans ``size_nm``."""
+    line = ((np.arange(pixels) + 0.5) / pixels - 0.5) * size_nm
+    return np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1)

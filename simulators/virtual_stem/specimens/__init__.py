@@ -1,0 +1,23 @@
+"""The specimens that come with the virtual microscope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from virtual_stem.specimen import Specimen
+from virtual_stem.specimens.plasmonic import PlasmonicParticles
+
+SPECIMENS: dict[str, Callable[[int], Specimen]] = {
+    "plasmonic": PlasmonicParticles,
+}
+
+
+def make_specimen(name: str, seed: int = 0) -> Specimen:
+    """The named specimen, as a function of ``seed``.
+
+    Raises:
+        ValueError: there is no such specimen.
+    """
+    if name not in SPECIMENS:
+        raise ValueError(f"There is no specimen named {name!r}. Choose one of: {', '.join(sorted(SPECIMENS))}.")
+    return SPECIMENS[name](seed)
