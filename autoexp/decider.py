@@ -10,18 +10,18 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from autoexp.agent import Agent, Prediction, Predictor, Suggestion
 from autoexp.agents import make_agent
 from autoexp.agents.space_filling import SpaceFillingPolicy
-from autoexp.errors import AgentError, MissingDependencyError
 from autoexp.patches import Candidates
 from autoexp.plan import Plan
 from autoexp.state import RunState, Settings
 
 RETRIES = 3
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Decision:
         known: number of outcomes that the decision rests on.
         pending: ids of points in flight that it took into account.
         decision_s: how long it took.
+        prediction: what the agent's model expects over the whole field, if it has one.
         warning: what went wrong on the way, for the operator.
         failed: whether the agent itself could not be used.
     """
@@ -43,23 +44,24 @@ class Decision:
     known: int = 0
     pending: tuple[int, ...] = ()
     decision_s: float = 0.0
+    prediction: Prediction | None = None
     warning: str | None = None
     failed: bool = False
 
 
-class Task:
+class Call(Generic[T]):
     """One call on a thread of its own; daemonic, since an agent that hangs must not keep the program alive."""
 
-    def __init__(self, call: Callable[[], Any], name: str):
+    def __init__(self, call: Callable[[], T], name: str):
         self._call = call
         self._done = threading.Event()
-        self._result: Any = None
+        self._result: list[T] = []
         self._error: BaseException | None = None
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         try:
-            self._result = self._call()
+            self._result.append(self._call())
         except BaseException as error:  # handed to whoever asks for the result
             self._error = error
         finally:
@@ -69,11 +71,19 @@ class Task:
         """Whether the call has ended, waiting at most so long."""
         return self._done.wait(timeout_s)
 
-    def result(self) -> Any:
+    def result(self) -> T:
         """What the call returned; raises what it raised."""
         if self._error is not None:
             raise self._error
-        return self._result
+        return self._result[0]
+
+
+@dataclass
+class _Advisor:
+    """An agent and what it has learned; a new one is made whenever settings change, so that threads never share one."""
+
+    agent: Agent | None = None
+    learned: set[int] = field(default_factory=set)
 
 
 class Decider:
@@ -92,87 +102,78 @@ class Decider:
         self._plan = plan
         self._all = candidates
         self._clock = clock
-        self._pending: Task | None = None
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
-        """Put new settings in force: the agent is made anew and learns all outcomes again at its next decision."""
+        """Put settings in force; the agent is made anew and learns all outcomes again at its next decision."""
         self._settings = settings
         self._candidates = self._all.restricted(settings.regions)
-        self._agent: Agent | None = None
-        self._ingested: set[int] = set()
-        self._pending = None
-        self._set_aside = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether a decision is under way or waiting to be fetched."""
-        return self._pending is not None
+        self._advisor = _Advisor()
+        self._call: Call[Decision] | None = None
+        self.set_aside = False
 
     def begin(self, state: RunState) -> None:
         """Start to decide what comes after the points that are known or in flight in ``state``."""
-        self._pending = Task(lambda: self._decide(state), "autoexp-decision")
+        advisor = self._advisor
+        self._call = Call(lambda: self._decide(advisor, state), "autoexp-decision")
 
-    def fetch(self, state: RunState, cancelled: Callable[[], bool]) -> Decision | None:
-        """The decision, waiting for it up to the plan's deadline; None if cancelled meanwhile."""
-        if self._pending is None:
+    def fetch(self, state: RunState, cancelled: Callable[[], bool] = lambda: False) -> Decision | None:
+        """The decision, waiting for it up to the plan's deadline; None if cancelled meanwhile, to be fetched later."""
+        if self._call is None:
             self.begin(state)
-        task, self._pending = self._pending, None
-        assert task is not None
+        assert self._call is not None
         deadline = self._clock() + self._plan.decision_deadline_s
-        while not task.wait(0.02):
+        while not self._call.wait(0.02):
             if cancelled():
                 return None
             if self._clock() > deadline:
                 return self._fall_back(state, f"it did not answer within {self._plan.decision_deadline_s:g} s")
+        call, self._call = self._call, None
         try:
-            decision: Decision = task.result()
-        except MissingDependencyError as error:
-            return replace(self._fall_back(state, str(error)), failed=True)
+            return call.result()
         except Exception as error:  # an agent is foreign code: whatever it raises must not end the run
-            return self._fall_back(state, f"{type(error).__name__}: {error}")
-        return decision
+            return self._fall_back(state, str(error) or type(error).__name__)
 
-    def predict(self) -> Prediction | None:
-        """The model's present prediction, if the agent in force has one."""
-        return self._agent.predict() if isinstance(self._agent, Predictor) and not self._set_aside else None
+    def predict(self, state: RunState) -> Prediction | None:
+        """What the agent's model expects once it has learned everything in ``state``; None if it does not say."""
+        if self._call is not None and not self._call.wait(self._plan.decision_deadline_s):
+            return None
+        advisor = self._advisor
+        call = Call(lambda: self._predict(advisor, state), "autoexp-prediction")
+        return call.result() if call.wait(self._plan.decision_deadline_s) else None
 
-    def _decide(self, state: RunState) -> Decision:
+    def _predict(self, advisor: _Advisor, state: RunState) -> Prediction | None:
+        agent = self._learn(advisor, state)
+        return agent.predict() if isinstance(agent, Predictor) else None
+
+    def _decide(self, advisor: _Advisor, state: RunState) -> Decision:
         begun = self._clock()
-        agent = self._ensure_agent()
-        outcomes = state.outcomes
-        new = [(i, o) for i, o in outcomes if i not in self._ingested]
-        agent.ingest([outcome for _, outcome in new])
-        self._ingested |= {i for i, _ in new}
-        pending = [p.suggestion for p in state.pending]
-        suggestion, warning = self._ask(agent, state, pending)
+        agent = self._learn(advisor, state)
+        suggestion, warning = self._ask(agent, state)
         return Decision(
             suggestion,
-            agent.name if warning is None else "space-filling",
-            known=len(outcomes),
+            agent.name if warning is None else SpaceFillingPolicy.name,
+            known=len(state.outcomes),
             pending=tuple(p.id for p in state.pending),
             decision_s=self._clock() - begun,
+            prediction=agent.predict() if isinstance(agent, Predictor) else None,
             warning=warning,
         )
 
-    def _ensure_agent(self) -> Agent:
-        if self._set_aside:
-            return self._space_filling()
-        if self._agent is None:
+    def _learn(self, advisor: _Advisor, state: RunState) -> Agent:
+        """The advisor's agent, which then knows every outcome of ``state``."""
+        if advisor.agent is None:
             settings = self._settings
-            self._agent = make_agent(settings.agent, self._candidates, self._plan.seed, settings.budget.points)
-        return self._agent
+            advisor.agent = make_agent(settings.agent, self._candidates, self._plan.seed, settings.budget.points)
+        new = [(i, outcome) for i, outcome in state.outcomes if i not in advisor.learned]
+        if new:
+            advisor.agent.ingest([outcome for _, outcome in new])
+            advisor.learned |= {i for i, _ in new}
+        return advisor.agent
 
-    def _space_filling(self) -> Agent:
-        if not isinstance(self._agent, SpaceFillingPolicy):
-            self._agent = SpaceFillingPolicy(self._candidates, self._plan.seed)
-            self._ingested = set()
-        return self._agent
-
-    def _ask(
-        self, agent: Agent, state: RunState, pending: Sequence[Suggestion]
-    ) -> tuple[Suggestion | None, str | None]:
+    def _ask(self, agent: Agent, state: RunState) -> tuple[Suggestion | None, str | None]:
         """A usable suggestion; asks up to three times, then fills space, and says so."""
+        pending = [p.suggestion for p in state.pending]
         visited = {p.candidate for p in state.points.values() if p.exposed or p.status == "decided"}
         refused: list[Suggestion] = []
         fault = ""
@@ -183,13 +184,17 @@ class Decider:
             fault = self._fault_of(suggestions[0], visited)
             if not fault:
                 return suggestions[0], None
-            refused.append(suggestions[0])
-        filler = SpaceFillingPolicy(self._candidates, self._plan.seed)
-        filler.ingest([o for _, o in state.outcomes])
-        found = filler.suggest(1, pending)
-        return (found[0] if found else None), f"The {agent.name} agent suggested {fault}; a space-filling point instead."
+            if isinstance(suggestions[0], Suggestion):
+                refused.append(suggestions[0])
+        instead = self._fill_space(state, pending)
+        return instead, f"The {agent.name} agent suggested {fault}; a space-filling point is measured instead."
 
-    def _fault_of(self, suggestion: Suggestion, visited: set[int | None]) -> str:
+    def _fill_space(self, state: RunState, pending: Sequence[Suggestion]) -> Suggestion | None:
+        filler = SpaceFillingPolicy(self._candidates, self._plan.seed)
+        filler.ingest([outcome for _, outcome in state.outcomes])
+        return next(iter(filler.suggest(1, pending)), None)
+
+    def _fault_of(self, suggestion: object, visited: set[int | None]) -> str:
         """What is wrong with a suggestion, in words; empty if nothing is."""
         if not isinstance(suggestion, Suggestion):
             return f"{suggestion!r}, which is no suggestion"
@@ -209,13 +214,10 @@ class Decider:
         return ""
 
     def _fall_back(self, state: RunState, why: str) -> Decision:
-        """Set the agent aside; the next decisions fill space until new settings are made."""
-        name = self._agent.name if self._agent else self._settings.agent.kind
-        self._set_aside = True
-        self._agent = None
-        self._ingested = set()
-        try:
-            decision = self._decide(state)
-        except Exception as error:
-            raise AgentError(f"Neither the {name} agent nor the fallback could decide: {error}") from error
+        """Set the agent aside: from here on space is filled, until settings are put in force anew."""
+        name = self._settings.agent.kind
+        self.set_aside = True
+        self._call = None
+        self._advisor = _Advisor(SpaceFillingPolicy(self._candidates, self._plan.seed))
+        decision = self._decide(self._advisor, state)
         return replace(decision, warning=f"The {name} agent was set aside: {why}", failed=True)

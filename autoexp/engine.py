@@ -14,17 +14,19 @@ import pathlib
 import platform
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from autoexp import events as ev
+from autoexp.agent import Prediction
 from autoexp.commands import CommandQueue
 from autoexp.decider import Decider, Decision
 from autoexp.errors import (
     AbortedError,
     AutoexpError,
+    BadFrameError,
     BudgetError,
     DisconnectedError,
     FieldChangedError,
@@ -34,22 +36,20 @@ from autoexp.errors import (
     PlanError,
     RunLogError,
     StaleFrameError,
-    BadFrameError,
 )
 from autoexp.guardian import Guardian, SiteLimits
-from autoexp.instrument import Instrument, Overview, Spectrum
+from autoexp.instrument import Instrument, Overview
 from autoexp.lock import InstrumentLock
 from autoexp.patches import check_image, cut
 from autoexp.plan import Plan
-from autoexp.runlog import RunLog, RunReader
-from autoexp.state import RunState, fold
-from autoexp.status import Status, status_of
+from autoexp.recorder import Observer, Recorder
+from autoexp.state import RunState, Settings
+from autoexp.status import Status
 from autoexp.tasks.spectroscopy import SpectroscopyTask, SpectrumFaultError
 
-Observer = Callable[[ev.Record, RunState], None]
 log = logging.getLogger(__name__)
 
-FAILURES_IN_A_ROW = 3
+BAD_FRAMES_IN_A_ROW = 3
 PREDICTION_EVERY = 10
 
 
@@ -65,17 +65,18 @@ class Engine:
     """Carries out one plan on one instrument.
 
     Args:
-        plan: what to do; ignored where the folder holds an unfinished run, which is then resumed.
+        plan: what to do; None to resume the unfinished run in the folder.
         instrument: where to do it.
         folder: the run's folder.
         site: what the site allows.
+        overview: an overview of the present field that was taken before; None to take one.
         observers: called after every event, on the engine's thread; one that raises is dropped.
         holder: who runs it, for whoever finds the instrument busy.
+        beam_current_pA: beam current, for the account of dose.
         lock_folder: where instrument locks lie; in the user's state folder by default.
 
     Raises:
-        RunLogError: the folder cannot be used, or the run in it is over.
-        PlanError: the plan asks for more than the site allows.
+        RunLogError: the folder cannot be used, holds a run that is over, or none where one is to be resumed.
     """
 
     def __init__(
@@ -85,37 +86,53 @@ class Engine:
         folder: str | os.PathLike[str],
         *,
         site: SiteLimits | None = None,
+        overview: Overview | None = None,
         observers: tuple[Observer, ...] = (),
         holder: str = "autoexp",
         beam_current_pA: float | None = None,
         lock_folder: pathlib.Path | None = None,
     ):
-        self._log = RunLog(folder)
-        self.folder = self._log.folder
-        self.state = fold(self._log.records)
-        self._resumed = self.state.plan is not None
-        if self.state.finished or not (self._resumed or plan):
-            self._log.close()
-            raise RunLogError(f"The run {self.folder} is over." if self.state.finished else "There is no plan to run.")
-        self.plan = self.state.plan or plan
-        assert self.plan is not None
-        self._guardian = Guardian(
-            instrument, site, self.plan.limits, self.plan.budget, beam_current_pA=beam_current_pA
-        )
+        self._recorder = Recorder(folder, observers)
+        try:
+            self.plan = _plan_for(self._recorder, plan)
+        except RunLogError:
+            self._recorder.close()
+            raise
+        self._overview = overview
+        self._guardian = Guardian(instrument, site, self.plan.limits, self.plan.budget, beam_current_pA=beam_current_pA)
+        self._task = SpectroscopyTask(self._guardian, self.plan.spectrum)
         self._lock = InstrumentLock(instrument.identity, holder, lock_folder)
         self._commands = CommandQueue()
-        self._observers = list(observers)
-        self._thread: threading.Thread | None = None
         self._decider: Decider | None = None
-        self._task = SpectroscopyTask(self._guardian, self.plan.spectrum)
+        self._thread: threading.Thread | None = None
         self._bad_frames = 0
-        self._waited_s = 0.0
+        self._dark_since: float | None = None
         self._cut_short: ev.Ending | None = None
-        self._stopping = False
-        self.status: Status = status_of(self.state)
+        self._final_status: Status | None = None
+        self.prediction: Prediction | None = None
         self.error: BaseException | None = None
 
     # --- what clients call, from any thread
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """The run's folder."""
+        return self._recorder.folder
+
+    @property
+    def state(self) -> RunState:
+        """The run so far; immutable."""
+        return self._recorder.state
+
+    @property
+    def status(self) -> Status:
+        """What to show; immutable."""
+        return self._final_status or self._recorder.status
+
+    @property
+    def records(self) -> list[ev.Record]:
+        """All events so far."""
+        return list(self._recorder.records)
 
     def start(self) -> None:
         """Run on a thread of its own; returns at once."""
@@ -123,11 +140,11 @@ class Engine:
         self._thread.start()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end; whether it came."""
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-            return not self._thread.is_alive()
-        return True
+        """Wait for the end of a run that was started; whether it came."""
+        if self._thread is None:
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def pause(self) -> None:
         """Pause after the point that is being measured."""
@@ -139,7 +156,6 @@ class Engine:
 
     def stop(self) -> None:
         """Finish the point that is being measured, put the instrument back, keep everything."""
-        self._stopping = True
         self._commands.put("stop")
 
     def abort(self) -> None:
@@ -154,10 +170,6 @@ class Engine:
         """Ask for a change; it enters the log before it takes effect. False if too many changes are waiting."""
         return self._commands.put(command)
 
-    def predict(self) -> object:
-        """The model's present prediction, or None."""
-        return self._decider.predict() if self._decider else None
-
     def _cut(self, ending: ev.Ending, verb: ev.Verb) -> None:
         if self._cut_short != "halted":
             self._cut_short = ending
@@ -168,71 +180,63 @@ class Engine:
 
     def run(self) -> RunState:
         """Carry the plan out on this thread, and return the final state. Never raises; see ``error``."""
-        end = _End("faulted", "")
         try:
             with self._lock:
-                try:
-                    self._prepare()
-                    self._loop()
-                except _End as reached:
-                    end = reached
-                except BaseException as error:
-                    end = self._end_of(error)
-                finally:
-                    self._finish(end)
-        except BaseException as error:
+                end = self._run_to_end()
+                self._finish(end)
+        except Exception as error:
+            log.exception("The run %s could not be finished.", self.folder)
             self.error = error
-            log.error("The run %s ended badly: %s", self.folder, error)
-            self.status = _faulted(self.status, str(error))
+            self._final_status = replace(self.status, phase="faulted", reason=str(error), ending="faulted")
         finally:
-            self._log.close()
+            self._recorder.close()
         return self.state
 
-    def _prepare(self) -> None:
-        plan = self.plan
-        if not self._resumed:
-            self._append(
-                ev.Started(
-                    run_id=self.folder.name,
-                    plan=plan,
-                    software=software(),
-                    instrument=self._guardian.identity.as_dict(),
-                )
-            )
-        self._enter("preparing")
-        found = self._guardian.open()
-        if not self._resumed or not self.state.snapshot:
-            self._append(ev.Snapshot(controls=found))
-        self._guardian.account.dose_e = self.state.dose_e
-        self._guardian.account.exposures = self.state.exposures
-        self._guardian.account.begun_s = time.monotonic() - self.state.elapsed_s
-        image = self._field()
-        assert self.state.settings is not None
-        self._guardian.budget = self.state.settings.budget
-        self._decider = Decider(plan, cut(image, plan.patches), self.state.settings)
-        self._settle_unknown()
-        self._enter("running")
+    def _run_to_end(self) -> _End:
+        try:
+            self._prepare()
+            self._loop()
+        except _End as end:
+            return end
+        except BaseException as error:  # a fault of any kind, an interrupt too, has to leave the instrument in order
+            return self._end_of(error)
+        raise AssertionError("the loop only ends by raising")
 
-    def _field(self) -> np.ndarray:
-        """The overview: taken now, or that of the run which is resumed, to whose field positions are bound again."""
+    def _prepare(self) -> None:
+        if not self.state.run_id:
+            identity = self._guardian.identity.as_dict()
+            self._recorder.append(
+                ev.Started(run_id=self.folder.name, plan=self.plan, software=software(), instrument=identity)
+            )
+        self._recorder.enter("preparing")
+        found = self._guardian.open()
+        if not self.state.snapshot:
+            self._recorder.append(ev.Snapshot(controls=found))
+        self._guardian.resume_account(self.state.dose_e, self.state.exposures, self.state.elapsed_s)
+        self._guardian.budget = self._settings.budget
+        candidates = cut(self._field(), self.plan.patches)
+        self._decider = Decider(self.plan, candidates, self._settings)
+        self._settle_unknown()
+        self._recorder.enter("running")
+
+    @property
+    def _settings(self) -> Settings:
+        assert self.state.settings is not None
+        return self.state.settings
+
+    def _field(self) -> npt.NDArray[np.floating]:
+        """The overview: one taken now or before, or that of the run which is resumed; positions are bound to it."""
         if self.state.prepared is not None:
             self._guardian.bind(self.plan.overview)
-            return RunReader(self.folder).array(self.state.prepared.overview)
-        overview: Overview = self._guardian.overview(self.plan.overview)
+            return self._recorder.saved_overview()
+        if self._overview is not None:
+            self._guardian.bind(self.plan.overview)
+            overview, dose = self._overview, 0.0
+        else:
+            overview = self._guardian.overview(self.plan.overview)
+            dose = self._guardian.dose_of(self.plan.overview.time_s)
         image = check_image(np.asarray(overview.image))
-        frame = overview.frame
-        self._append(
-            ev.Prepared(
-                overview=self._log.save_array("overview", image),
-                shape=(image.shape[0], image.shape[1]),
-                fov_nm=frame.fov_nm if frame else None,
-                center_nm=frame.center_nm if frame else (0.0, 0.0),
-                rotation_rad=frame.rotation_rad if frame else 0.0,
-                candidates=len(cut(image, self.plan.patches)),
-                dose_e=self._guardian.dose_of(self.plan.overview.time_s),
-                metadata=dict(overview.metadata),
-            )
-        )
+        self._recorder.overview(overview, image, len(cut(image, self.plan.patches)), dose)
         return image
 
     def _settle_unknown(self) -> None:
@@ -241,187 +245,135 @@ class Engine:
             exposed = point.status == "exposing"
             reason = "interrupted during the exposure; what came of it is unknown" if exposed else "interrupted before"
             dose = self._guardian.dose_of(self.plan.spectrum.exposure_s) if exposed else 0.0
-            self._append(ev.Skipped(id=point.id, reason=reason, exposed=exposed, dose_e=dose))
+            self._recorder.append(ev.Skipped(id=point.id, reason=reason, exposed=exposed, dose_e=dose))
             self._guardian.account.dose_e += dose
 
     def _loop(self) -> None:
         while True:
             self._obey()
             if self.state.phase in ("paused", "suspended"):
-                self._obey(timeout_s=0.1)
-                continue
-            decided = self._next()
-            if decided is not None:
+                self._wait()
+            elif (decided := self._next()) is not None:
+                self._recorder.append(decided)
                 self._measure(decided)
 
+    def _wait(self) -> None:
+        """Wait for a command; after a loss of the beam, if so planned, for the time to try again."""
+        self._obey(timeout_s=0.1)
+        patience = self.plan.resume_after_s
+        if self._dark_since is not None and patience and time.monotonic() - self._dark_since >= patience:
+            self._go_on()
+
     def _next(self) -> ev.Decided | None:
-        """The next point, decided and logged; None where a pause or a command comes first."""
-        assert self._decider is not None and self.state.settings is not None
-        budget = self.state.settings.budget
-        if self.state.exposures >= budget.points:
-            raise _End("completed", f"all {budget.points} points of the budget are measured")
+        """The next point; None where a pause or a command comes first."""
+        if self.state.exposures >= self._settings.budget.points:
+            raise _End("completed", f"all {self._settings.budget.points} points of the budget are measured")
         if not self._ready():
             return None
-        requested = self.state.requests
-        if requested:
-            request = requested[0]
-            suggestion_id = self._next_id()
-            return self._decide(
-                ev.Decided(
-                    id=suggestion_id,
-                    candidate=None,
-                    position=request.position,
-                    reason="asked for by the operator",
-                    agent="operator",
-                    request=request.id,
-                    known=len(self.state.outcomes),
-                )
-            )
+        if self.state.requests:
+            return self._requested(self.state.requests[0])
+        assert self._decider is not None
         begun = time.monotonic()
         decision = self._decider.fetch(self.state, cancelled=lambda: len(self._commands) > 0)
-        if decision is None:
-            return None
-        self._waited_s += time.monotonic() - begun
-        if decision.warning:
-            self._append(ev.Warned(message=decision.warning))
-        if decision.failed and self.plan.fallback == "pause":
-            self._enter("paused", decision.warning or "the agent failed")
-            return None
-        if decision.suggestion is None:
-            raise _End("completed", "nothing is left to measure")
-        return self._decide(self._decided(decision))
+        self._recorder.waited_s += time.monotonic() - begun
+        return None if decision is None else self._accept(decision)
 
-    def _decided(self, decision: Decision) -> ev.Decided:
-        s = decision.suggestion
-        assert s is not None
+    def _accept(self, decision: Decision) -> ev.Decided | None:
+        if decision.warning:
+            self._recorder.append(ev.Warned(message=decision.warning))
+        if decision.failed and self.plan.fallback == "pause":
+            self._recorder.enter("paused", decision.warning or "")
+            return None
+        suggestion = decision.suggestion
+        if suggestion is None:
+            raise _End("completed", "nothing is left to measure")
+        self._keep_prediction(decision.prediction)
         return ev.Decided(
             id=self._next_id(),
-            candidate=s.candidate,
-            position=s.position,
-            reason=s.reason,
+            candidate=suggestion.candidate,
+            position=suggestion.position,
+            reason=suggestion.reason,
             agent=decision.agent,
-            mean=s.mean,
-            std=s.std,
-            acquisition=s.acquisition,
+            mean=suggestion.mean,
+            std=suggestion.std,
+            acquisition=suggestion.acquisition,
             known=decision.known,
             pending=decision.pending,
             decision_s=round(decision.decision_s, 6),
         )
 
-    def _decide(self, decided: ev.Decided) -> ev.Decided:
-        self._append(decided)
-        return decided
+    def _requested(self, request: ev.MeasureHere) -> ev.Decided:
+        return ev.Decided(
+            id=self._next_id(),
+            candidate=None,
+            position=request.position,
+            reason="asked for by the operator",
+            agent="operator",
+            request=request.id,
+            known=len(self.state.outcomes),
+        )
+
+    def _next_id(self) -> int:
+        return max(self.state.points, default=-1) + 1
 
     def _ready(self) -> bool:
         """Whether the instrument can take a spectrum now; pauses or suspends, with the reason, if not."""
         try:
             self._guardian.check()
         except (FieldChangedError, InstrumentBusyError) as error:
-            self._enter("paused", str(error))
+            self._recorder.enter("paused", str(error))
             return False
         except DisconnectedError as error:
-            self._enter("suspended", str(error))
+            self._recorder.enter("suspended", str(error))
             return False
         return True
 
     def _measure(self, decided: ev.Decided) -> None:
-        assert self._decider is not None
-        spec = self.plan.spectrum
+        exposure_s = self.plan.spectrum.exposure_s
         try:
-            self._guardian.check_exposure(decided.position, spec)
+            self._guardian.check_exposure(decided.position, self.plan.spectrum)
         except BudgetError as error:
-            self._append(ev.Skipped(id=decided.id, reason=str(error)))
+            self._recorder.append(ev.Skipped(id=decided.id, reason=str(error)))
             raise _End("completed", f"budget: {error}") from error
-        self._append(ev.Exposing(id=decided.id, exposure_s=spec.exposure_s))
-        if not self.state.requests and self.state.exposures < self.state.settings.budget.points:  # type: ignore[union-attr]
-            self._decider.begin(self.state)
-        dose = self._guardian.dose_of(spec.exposure_s)
+        self._recorder.append(ev.Exposing(id=decided.id, exposure_s=exposure_s))
+        self._think_ahead()
+        dose = self._guardian.dose_of(exposure_s)
         try:
-            spectrum = self._task.measure(decided.position)
-        except SpectrumFaultError as fault:
-            self._save_failed(decided.id, fault.fault, str(fault), dose, fault.spectrum)
-            if fault.suspend:
-                self._enter("suspended", str(fault))
-        except (StaleFrameError, BadFrameError) as error:
-            kind = "stale" if isinstance(error, StaleFrameError) else "bad-frame"
-            self._save_failed(decided.id, kind, str(error), dose)
-            self._bad_frames += 1
-            if self._bad_frames >= FAILURES_IN_A_ROW:
-                self._bad_frames = 0
-                self._enter("paused", f"{FAILURES_IN_A_ROW} unusable frames in a row; the last: {error}")
-        except (AbortedError, GateClosedError) as error:
-            self._save_failed(decided.id, "aborted", str(error), dose)
-            self._obey()
-            raise _End(self._cut_short or "aborted", "cut short on request") from error
-        except InstrumentError as error:
-            self._save_failed(decided.id, type(error).__name__.removesuffix("Error").lower(), str(error), dose)
-            if self._cut_short is None:
-                self._enter("suspended", f"{error} Resume when the instrument is ready again, or stop.")
-        else:
+            self._recorder.spectrum(decided.id, self._task.measure(decided.position), dose)
             self._bad_frames = 0
-            self._save(decided.id, spectrum, dose)
+        except InstrumentError as error:
+            self._cope(decided.id, error, dose)
+        except GateClosedError as error:
+            self._cope(decided.id, AbortedError(str(error)), dose)
 
-    def _save(self, point_id: int, spectrum: Spectrum, dose_e: float) -> None:
-        opened = self._opened(spectrum)
-        ref = self._log.append_spectrum(spectrum.counts)
-        energy = spectrum.energy.axis(len(spectrum.counts))
-        assert self.state.settings is not None
-        scalarizer = self.state.settings.scalarizer
-        if self.state.measured == []:
-            self._check_scalarizer(energy)
-        scores = scalarizer.score(spectrum.counts[None], energy, opened.counts_per_electron or 1.0)
-        value = float(scores.value[0])
-        if not np.isfinite(value):
-            message = f"The scalarizer gives no number for this spectrum ({value})."
-            self._append(ev.Failed(id=point_id, fault="unscored", message=message, record=ref, dose_e=dose_e))
-            return
-        noise = float(np.nan_to_num(scores.std[0]))
-        self._append(
-            ev.Measured(
-                id=point_id, record=ref, value=value, noise=noise, dose_e=dose_e, waited_s=round(self._waited_s, 6)
-            )
-        )
-        if len(self.state.measured) % PREDICTION_EVERY == 0:
-            self._save_prediction()
+    def _think_ahead(self) -> None:
+        """Start on the next decision while the present point is being exposed."""
+        assert self._decider is not None
+        if not self.state.requests and self.state.exposures < self._settings.budget.points:
+            self._decider.begin(self.state)
 
-    def _check_scalarizer(self, energy: np.ndarray) -> None:
-        assert self.state.settings is not None
-        try:
-            self.state.settings.scalarizer.check_axis(energy)
-        except PlanError as error:
-            self._append(ev.Warned(message=str(error)))
-            self._enter("paused", f"{error} Set another scalarizer, then resume.")
-
-    def _save_failed(
-        self, point_id: int, fault: str, message: str, dose_e: float, spectrum: Spectrum | None = None
-    ) -> None:
-        record = None
-        if spectrum is not None:
-            self._opened(spectrum)
-            record = self._log.append_spectrum(spectrum.counts)
-        self._append(ev.Failed(id=point_id, fault=fault, message=message, record=record, dose_e=dose_e))
-
-    def _opened(self, spectrum: Spectrum) -> ev.SpectraOpened:
-        """The stream of spectra; a spectrum that does not fit it is refused."""
-        opened = self.state.spectra
-        channels = len(spectrum.counts)
-        if opened is None:
-            energy = spectrum.energy
-            self._append(
-                ev.SpectraOpened(
-                    file="spectra.bin",
-                    channels=channels,
-                    offset=energy.offset,
-                    scale=energy.scale,
-                    units=energy.units,
-                    counts_per_electron=spectrum.counts_per_electron,
-                )
-            )
-            opened = self.state.spectra
-            assert opened is not None
-        if opened.channels != channels:
-            raise BadFrameError(f"The camera returned {channels} channels; this run holds {opened.channels}.")
-        return opened
+    def _cope(self, point_id: int, error: InstrumentError, dose_e: float) -> None:
+        """A point gave nothing usable: write it down, and go on, pause, suspend or end, as the fault demands."""
+        spectrum = error.spectrum if isinstance(error, SpectrumFaultError) else None
+        fault = error.fault if isinstance(error, SpectrumFaultError) else type(error).__name__.removesuffix("Error")
+        self._recorder.failure(point_id, fault.lower(), str(error), dose_e, spectrum)
+        match error:
+            case _ if self._cut_short:
+                self._obey()
+            case SpectrumFaultError(suspend=False):
+                pass
+            case StaleFrameError() | BadFrameError():
+                self._bad_frames += 1
+                if self._bad_frames >= BAD_FRAMES_IN_A_ROW:
+                    reason = f"{BAD_FRAMES_IN_A_ROW} unusable frames in a row; the last: {error}"
+                    self._recorder.enter("paused", reason)
+            case InstrumentBusyError() | FieldChangedError():
+                self._recorder.enter("paused", str(error))
+            case SpectrumFaultError():
+                self._dark_since = time.monotonic() if error.fault == "dark" else None
+                self._recorder.enter("suspended", str(error))
+            case _:
+                self._recorder.enter("suspended", f"{error} Resume when the instrument is ready again, or stop.")
 
     # --- commands
 
@@ -443,131 +395,121 @@ class Engine:
             refused = f"only a running experiment can pause; this one is {phase}"
         if verb == "resume" and phase not in ("paused", "suspended"):
             refused = f"only a paused experiment can resume; this one is {phase}"
-        self._append(ev.Commanded(verb=verb, refused=refused))
+        self._recorder.append(ev.Commanded(verb=verb, refused=refused))
         if refused:
             return
-        match verb:
-            case "pause":
-                self._enter("paused", "on request")
-            case "resume":
-                self._bad_frames = 0
-                self._enter("running")
-            case "stop":
-                raise _End("stopped", "on request")
+        if verb == "pause":
+            self._recorder.enter("paused", "on request")
+        elif verb == "resume":
+            self._go_on()
+        elif verb == "stop":
+            raise _End("stopped", "on request")
+
+    def _go_on(self) -> None:
+        self._bad_frames = 0
+        self._dark_since = None
+        if self._decider is not None and self._decider.set_aside and self.plan.fallback == "pause":
+            self._decider.configure(self._settings)
+        self._recorder.enter("running")
 
     def _obey_steering(self, command: ev.Steering) -> None:
-        assert self.state.settings is not None
-        before = self.state.settings
+        before = self._settings
         try:
             self._check_steering(command)
-            self.state.apply(ev.Record(seq=0, utc="", elapsed_s=0.0, event=ev.Steered(command=command)))
         except PlanError as error:
-            self._append(ev.Steered(command=command, refused=str(error)))
+            self._recorder.append(ev.Steered(command=command, refused=str(error)))
             return
-        self._append(ev.Steered(command=command))
-        after = self.state.settings
+        self._recorder.append(ev.Steered(command=command))
+        after = self._settings
         if after.scalarizer != before.scalarizer:
-            self._rescore()
-        if after.budget != before.budget:
-            self._guardian.budget = after.budget
-        changed = (after.scalarizer, after.agent, after.regions) != (before.scalarizer, before.agent, before.regions)
-        if changed and self._decider is not None:
+            self._recorder.rescore()
+        self._guardian.budget = after.budget
+        relevant = ("scalarizer", "agent", "regions")
+        if self._decider is not None and any(getattr(after, n) != getattr(before, n) for n in relevant):
             self._decider.configure(after)
 
     def _check_steering(self, command: ev.Steering) -> None:
+        """Refuse what makes no sense here, before it enters the log as accepted.
+
+        Raises:
+            PlanError: the reason, for the operator.
+        """
         if isinstance(command, ev.SetScalarizer) and self.state.spectra is not None:
-            command.scalarizer.check_axis(self._energy())
+            command.scalarizer.check_axis(self._recorder.energy())
         if isinstance(command, ev.SetBudget) and command.budget.points < self.state.exposures:
             raise PlanError(f"{self.state.exposures} points are taken already; the budget cannot be smaller.")
+        self.state.steered(command)
 
-    def _energy(self) -> np.ndarray:
-        opened = self.state.spectra
-        assert opened is not None
-        return opened.offset + opened.scale * np.arange(opened.channels)
+    # --- the end
 
-    def _rescore(self) -> None:
-        """Score all measured spectra with the scalarizer now in force."""
-        points = self.state.measured
-        if not points or self.state.spectra is None or self.state.settings is None:
-            return
-        spectra = RunReader(self.folder).spectra()[[p.record for p in points]]
-        gain = self.state.spectra.counts_per_electron or 1.0
-        value, noise = self.state.settings.scalarizer.score(spectra, self._energy(), gain)
-        ids = [p.id for p in points]
-        self._append(
-            ev.Rescored(
-                values={i: float(v) for i, v in zip(ids, value, strict=True)},
-                noises={i: float(s) for i, s in zip(ids, np.nan_to_num(noise), strict=True)},
-            )
-        )
-
-    # --- bookkeeping
-
-    def _next_id(self) -> int:
-        return max(self.state.points, default=-1) + 1
-
-    def _enter(self, phase: ev.Phase, reason: str = "") -> None:
-        self._append(ev.PhaseChanged(phase=phase, reason=reason))
-
-    def _append(self, event: ev.Event) -> None:
-        record = self._log.append(event)
-        self.state = self.state.apply(record)
-        self.status = status_of(self.state, self._waited_s)
-        for observer in list(self._observers):
-            try:
-                observer(record, self.state)
-            except Exception:
-                self._observers.remove(observer)
-                log.exception("An observer of the run failed and is no longer told.")
-
-    def _save_prediction(self) -> None:
-        assert self._decider is not None
-        prediction = self._decider.predict()
+    def _keep_prediction(self, prediction: Prediction | None) -> None:
         if prediction is None:
             return
-        array = np.stack([prediction.mean, prediction.std]).astype(np.float32)
-        ref = self._log.save_array(f"prediction-{prediction.after:06d}", array)
-        self._append(ev.Predicted(after=prediction.after, array=ref, coverage=prediction.coverage))
+        self.prediction = prediction
+        saved = self.state.predicted.after if self.state.predicted else 0
+        if prediction.after - saved >= PREDICTION_EVERY:
+            self._recorder.prediction(prediction)
 
     def _end_of(self, error: BaseException) -> _End:
-        self.error = error
         if self._cut_short:
-            self.error = None
+            with contextlib.suppress(_End):
+                self._obey()
             return _End(self._cut_short, "on request")
+        self.error = error
         if not isinstance(error, AutoexpError):
-            log.exception("Unexpected error in the run %s", self.folder)
+            log.error("The run %s failed.", self.folder, exc_info=error)
         return _End("faulted", str(error) or type(error).__name__)
 
     def _finish(self, end: _End) -> None:
-        """Whatever happened: put the instrument back, write down how it ended."""
+        """Whatever happened: put the instrument back, then write down how it ended."""
         with contextlib.suppress(RunLogError):
-            self._enter("finishing", end.reason)
+            self._recorder.enter("finishing", end.reason)
+        problems = self._put_back(end)
         if end.ending in ("completed", "stopped"):
-            with contextlib.suppress(Exception):
-                self._save_prediction()
+            self._save_last_prediction()
+        self._recorder.append(ev.Restored(problems=problems))
+        reason = "; ".join([end.reason, *problems])
+        ending: ev.Ending = "faulted" if problems else end.ending
+        self._recorder.append(ev.Finished(ending=ending, reason=reason))
+        self._recorder.enter("faulted" if ending == "faulted" else "idle", reason if ending == "faulted" else "")
+
+    def _put_back(self, end: _End) -> list[str]:
         if end.ending == "halted":
             self._guardian.release()
-            problems: list[str] = []
-        else:
-            problems = self._guardian.restore()
-        self._append(ev.Restored(problems=problems))
-        reason = "; ".join([end.reason, *problems])
-        faulted = bool(problems) or end.ending == "faulted"
-        self._append(ev.Finished(ending="faulted" if faulted else end.ending, reason=reason))
-        self._enter("faulted" if faulted else "idle", reason if faulted else "")
+            return []
+        return self._guardian.restore()
+
+    def _save_last_prediction(self) -> None:
+        if self._decider is None or not self.state.measured:
+            return
+        try:
+            prediction = self._decider.predict(self.state)
+        except Exception as error:  # the agent is foreign code; the data are safe without its last word
+            self._recorder.append(ev.Warned(message=f"The last prediction could not be made: {error}"))
+            return
+        if prediction is not None:
+            self.prediction = prediction
+            self._recorder.prediction(prediction)
+
+
+def _plan_for(recorder: Recorder, plan: Plan | None) -> Plan:
+    """The plan to carry out: the given one in a new folder, the folder's own where a run is resumed."""
+    state = recorder.state
+    if state.finished:
+        raise RunLogError(f"The run {recorder.folder} is over; it can be read, not resumed.")
+    if state.plan is not None and plan is not None:
+        raise RunLogError(f"{recorder.folder} holds an unfinished run; resume it, or choose another folder.")
+    chosen = state.plan or plan
+    if chosen is None:
+        raise RunLogError(f"{recorder.folder} holds no run to resume.")
+    return chosen
 
 
 def software() -> dict[str, str]:
-    """Versions of what a run was made with."""
+    """Versions of what a run is made with."""
     names = ("nionswift-autoexp", "nionswift", "nionswift-instrumentation", "numpy", "scipy", "torch", "gpytorch")
     versions = {"python": platform.python_version()}
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions
-
-
-def _faulted(status: Status, reason: str) -> Status:
-    from dataclasses import replace
-
-    return replace(status, phase="faulted", reason=reason, ending="faulted")

@@ -11,9 +11,9 @@ import math
 import pathlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -23,13 +23,14 @@ from autoexp.errors import (
     BudgetError,
     GateClosedError,
     GuardianError,
-    InstrumentError,
     LimitError,
     PlanError,
     ReadbackError,
 )
 from autoexp.instrument import Identity, Instrument, Overview, Position, Spectrum
 from autoexp.plan import Budget, Model, OverviewSpec, SpectrumSpec, UserLimits, explain
+
+T = TypeVar("T")
 
 ELECTRONS_PER_PICOAMPERE_SECOND = 6.241509074e6
 
@@ -62,6 +63,7 @@ class SiteLimits(Model):
         max_overview_s: longest overview.
         max_dose_e: electrons that one run may put into the specimen.
         max_time_s: duration of one run.
+        saturation_counts: a channel of a spectrum at or above this is saturated; found from a plateau where not given.
         beam_current_pA: the beam current, for the account of dose where the instrument does not tell it.
         controls: the controls that may be moved at all.
     """
@@ -70,6 +72,7 @@ class SiteLimits(Model):
     max_overview_s: float = Field(600.0, gt=0)
     max_dose_e: float | None = Field(None, gt=0)
     max_time_s: float | None = Field(None, gt=0)
+    saturation_counts: float | None = Field(None, gt=0)
     beam_current_pA: float | None = Field(None, gt=0)
     controls: dict[str, ControlLimits] = Field(default_factory=dict)
 
@@ -160,6 +163,10 @@ class Guardian:
         self.account.begun_s = self._clock()
         self._snapshot = {name: self._instrument.get(name) for name in self.site.controls}
         return dict(self._snapshot)
+
+    def resume_account(self, dose_e: float, exposures: int, elapsed_s: float) -> None:
+        """Go on with the account of a run that was begun before."""
+        self.account = Account(dose_e, exposures, self._clock() - elapsed_s)
 
     def close_gate(self, abort: bool = True) -> None:
         """From here on no command reaches the instrument but those that restore it. Callable from any thread."""
@@ -288,7 +295,7 @@ class Guardian:
             if change > limits.rate * elapsed:
                 raise LimitError(f"{name} would change by {change:g} within {elapsed:.3g} s; wait and ask again.")
 
-    def _pass(self, command: Callable[[], Any]) -> Any:
+    def _pass(self, command: Callable[[], T]) -> T:
         self._require_gate()
         return command()
 
@@ -326,7 +333,7 @@ def check_frame(spectrum: Spectrum) -> None:
         raise BadFrameError("The camera's energy scale is not usable; calibrate it.")
 
 
-def site_limits(identity: Identity, folder: pathlib.Path, metadata: Mapping[str, Any] | None = None) -> SiteLimits:
+def site_limits(identity: Identity, folder: pathlib.Path) -> SiteLimits:
     """The limits that the site has set for an instrument, or the defaults where there is no file for it."""
     path = folder / f"{identity.key}.json"
     return SiteLimits.read(path) if path.exists() else SiteLimits()
@@ -334,5 +341,3 @@ def site_limits(identity: Identity, folder: pathlib.Path, metadata: Mapping[str,
 
 def _close(now: float, wanted: float, tolerance: float) -> bool:
     return math.isfinite(now) and abs(now - wanted) <= max(tolerance, 1e-9 * max(1.0, abs(wanted)) * 1e-3, 1e-15)
-
-

@@ -84,7 +84,7 @@ class EnergyCalibration:
 
     def axis(self, channels: int) -> npt.NDArray[np.float64]:
         """Channel energies (channels,)."""
-        return self.offset + self.scale * np.arange(channels)
+        return self.offset + self.scale * np.arange(channels, dtype=np.float64)
 
 
 @dataclass(frozen=True)

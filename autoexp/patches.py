@@ -39,7 +39,7 @@ class Candidates:
     @property
     def centres(self) -> npt.NDArray[np.float64]:
         """Patch centres (n, 2) in pixels, on the convention that pixel i spans i to i + 1."""
-        return self.positions * np.asarray(self.image.shape)
+        return np.asarray(self.positions * np.asarray(self.image.shape))
 
     def patches(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """The patches (k, p, p) of the given candidates."""
@@ -120,4 +120,4 @@ def _mirror(index: npt.NDArray[np.int_], length: int) -> npt.NDArray[np.int_]:
         return np.zeros_like(index)
     period = 2 * (length - 1)
     folded = np.abs(index) % period
-    return np.minimum(folded, period - folded)
+    return np.asarray(np.minimum(folded, period - folded))

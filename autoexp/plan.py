@@ -136,9 +136,7 @@ class DeepKernelAgent(Model):
     refit_every: int = Field(5, ge=1, le=1000, description="points between refits of the hyperparameters")
 
 
-AgentSpec = Annotated[
-    GridAgent | RandomAgent | ListAgent | FeatureAgent | DeepKernelAgent, Field(discriminator="kind")
-]
+AgentSpec = Annotated[GridAgent | RandomAgent | ListAgent | FeatureAgent | DeepKernelAgent, Field(discriminator="kind")]
 
 
 class Budget(Model):
@@ -229,6 +227,9 @@ class Plan(Model):
     agent: AgentSpec = DeepKernelAgent()
     fallback: Literal["continue", "pause"] = Field(
         "continue", description="when the agent fails or hangs: go on with a space-filling policy, or pause"
+    )
+    resume_after_s: float | None = Field(
+        None, gt=0, description="go on by itself so long after the beam was lost, s; never, if not given"
     )
     decision_deadline_s: float = Field(20.0, gt=0, le=3600, description="an agent that takes longer is set aside, s")
     budget: Budget = Budget()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -43,7 +44,9 @@ class Settings:
                 return replace(self, agent=command.agent)
             case ev.SetAcquisition():
                 if not isinstance(self.agent, DeepKernelAgent):
-                    raise PlanError(f"The {self.agent.kind} agent has no acquisition function; choose deep-kernel first.")
+                    raise PlanError(
+                        f"The {self.agent.kind} agent has no acquisition function; choose deep-kernel first."
+                    )
                 return replace(self, agent=self.agent.model_copy(update={"acquisition": command.acquisition}))
             case ev.SetBudget():
                 return replace(self, budget=command.budget)
@@ -91,8 +94,9 @@ class Point:
         """What the agent is to learn of it; None while that is not known, and if it was never exposed."""
         if self.status in ("decided", "exposing") or (self.status == "skipped" and not self.exposed):
             return None
+        scored = self.status == "measured" and math.isfinite(self.value)
         status: Literal["ok", "failed", "skipped"] = (
-            "ok" if self.status == "measured" else "failed" if self.status == "failed" else "skipped"
+            "ok" if scored else "skipped" if self.status == "skipped" else "failed"
         )
         return Outcome(status, self.candidate, self.position, self.value, self.noise)
 
@@ -121,7 +125,7 @@ class RunState:
 
     @property
     def measured(self) -> list[Point]:
-        """Points with a usable spectrum, in the order of their decisions."""
+        """Points with a usable spectrum, in the order of their decisions; unscored ones have the value NaN."""
         return [p for p in self.points.values() if p.status == "measured"]
 
     @property
@@ -152,10 +156,24 @@ class RunState:
 
     def best(self) -> Point | None:
         """The measured point that serves the goal best."""
-        measured = [p for p in self.measured if p.value == p.value]
+        measured = [p for p in self.measured if math.isfinite(p.value)]
         goal = getattr(self.settings.agent, "goal", "maximize") if self.settings else "maximize"
         key = (lambda p: p.value) if goal == "maximize" else (lambda p: -p.value)
         return max(measured, key=key, default=None)
+
+    def steered(self, command: ev.Steering) -> RunState:
+        """The state once a steering command is in force.
+
+        Raises:
+            PlanError: the command makes no sense here; the message says why.
+        """
+        if self.settings is None:
+            raise PlanError("There is no run to steer.")
+        if isinstance(command, ev.Undo):
+            if not self.history:
+                raise PlanError("There is nothing to undo.")
+            return replace(self, settings=self.history[-1], history=self.history[:-1])
+        return replace(self, settings=self.settings.after(command), history=(*self.history, self.settings))
 
     def apply(self, record: ev.Record) -> RunState:
         """The state after one more event."""
@@ -215,7 +233,7 @@ def _apply(state: RunState, event: ev.Event) -> RunState:
                 state, event.id, status="skipped", fault=event.reason, dose_e=event.dose_e, exposed=event.exposed
             )
         case ev.Steered():
-            return state if event.refused else _steer(state, event.command)
+            return state if event.refused else state.steered(event.command)
         case ev.Rescored():
             points = {
                 i: replace(p, value=event.values[i], noise=event.noises.get(i, 0.0)) if i in event.values else p
@@ -236,15 +254,4 @@ def _apply(state: RunState, event: ev.Event) -> RunState:
 def _update(state: RunState, point_id: int, **changes: object) -> RunState:
     old = state.points[point_id]
     new = replace(old, **changes)  # type: ignore[arg-type]
-    return replace(
-        state, points={**state.points, point_id: new}, dose_e=state.dose_e + new.dose_e - old.dose_e
-    )
-
-
-def _steer(state: RunState, command: ev.Steering) -> RunState:
-    assert state.settings is not None
-    if isinstance(command, ev.Undo):
-        if not state.history:
-            raise PlanError("There is nothing to undo.")
-        return replace(state, settings=state.history[-1], history=state.history[:-1])
-    return replace(state, settings=state.settings.after(command), history=(*state.history, state.settings))
+    return replace(state, points={**state.points, point_id: new}, dose_e=state.dose_e + new.dose_e - old.dose_e)

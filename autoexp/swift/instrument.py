@@ -61,6 +61,7 @@ class SwiftInstrument:
     def identity(self) -> Identity:
         """Which instrument this is; simulated if it says so itself or is Nion's own simulator."""
         key = str(getattr(self._stem, "instrument_id", "stem_controller"))
+        properties: typing.Callable[[], typing.Mapping[str, typing.Any]]
         properties = getattr(self._stem, "get_autostem_properties", dict)
         try:
             simulated = bool(properties().get("simulated", False))
@@ -209,6 +210,7 @@ class SwiftInstrument:
         if spec.settle_s:
             time.sleep(spec.settle_s)
         xdata = self._acquire(self._camera_parameters(spec), spec.exposure_s)
+        self.check()  # whoever moved the probe during the exposure has spoilt it
         return _spectrum_from(xdata)
 
     def _camera_parameters(self, spec: SpectrumSpec) -> typing.Any:

@@ -6,10 +6,11 @@ saturated or dark.
 
 from __future__ import annotations
 
+import math
 import zlib
-from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from autoexp.errors import InstrumentError, StaleFrameError
 from autoexp.guardian import Guardian
@@ -17,6 +18,7 @@ from autoexp.instrument import Position, Spectrum
 from autoexp.plan import SpectrumSpec
 
 SATURATED_FRACTION = 0.02
+DARK_SIGMA = 5.0
 
 
 class SpectrumFaultError(InstrumentError):
@@ -35,22 +37,19 @@ class SpectrumFaultError(InstrumentError):
         self.suspend = suspend
 
 
-@dataclass
 class SpectroscopyTask:
     """Takes spectra through the guardian.
 
-    Attributes:
+    Args:
         guardian: the only way to the instrument.
         spec: how each spectrum is taken.
-        full_well_counts: a channel at or above this is saturated; None where that is not known.
-        dark_counts: a spectrum with fewer counts in all was taken without beam.
     """
 
-    guardian: Guardian
-    spec: SpectrumSpec
-    full_well_counts: float | None = None
-    dark_counts: float = 0.0
-    _last: tuple[int | None, int] | None = None
+    def __init__(self, guardian: Guardian, spec: SpectrumSpec):
+        self._guardian = guardian
+        self._spec = spec
+        self._last: tuple[int | None, int] | None = None
+        self._was_dark = False
 
     def measure(self, position: Position) -> Spectrum:
         """A spectrum that may be learned from.
@@ -59,27 +58,55 @@ class SpectroscopyTask:
             GuardianError: it may not be taken; nothing was exposed.
             InstrumentError: it did not come, or is not to be learned from (:class:`SpectrumFaultError`).
         """
-        spectrum = self.guardian.spectrum(position, self.spec)
+        spectrum = self._guardian.spectrum(position, self._spec)
         self._screen(spectrum)
         return spectrum
 
     def _screen(self, spectrum: Spectrum) -> None:
         counts = spectrum.counts
-        fingerprint = spectrum.frame_number, zlib.crc32(np.ascontiguousarray(counts).tobytes())
-        last, self._last = self._last, fingerprint
-        if last is not None and (last[1] == fingerprint[1] or not _newer(fingerprint[0], last[0])):
-            raise StaleFrameError("The camera returned a frame that is older than the command; it was discarded.")
+        self._refuse_stale(spectrum)
         if not np.isfinite(counts).all():
             bad = int((~np.isfinite(counts)).sum())
             raise SpectrumFaultError("nan", f"{bad} channels of the spectrum hold no number.", spectrum)
-        if self.full_well_counts is not None:
-            full = float((counts >= self.full_well_counts).mean())
-            if full > SATURATED_FRACTION:
-                message = f"{full:.0%} of the channels are saturated. Shorten the exposure, then resume."
-                raise SpectrumFaultError("saturated", message, spectrum, suspend=True)
-        if float(counts.sum(dtype=float)) <= self.dark_counts:
+        full = saturated_fraction(counts, self._guardian.site.saturation_counts)
+        if full > SATURATED_FRACTION:
+            message = f"{full:.0%} of the channels are saturated. Shorten the exposure in a new run, or resume."
+            raise SpectrumFaultError("saturated", message, spectrum, suspend=True)
+        # Hysteresis: after a dark spectrum the next has to be clearly brighter.
+        self._was_dark = is_dark(counts, DARK_SIGMA * (2 if self._was_dark else 1))
+        if self._was_dark:
             message = "The spectrum is dark: is the beam blanked, or a valve shut? Resume when the beam is back."
             raise SpectrumFaultError("dark", message, spectrum, suspend=True)
+
+    def _refuse_stale(self, spectrum: Spectrum) -> None:
+        fingerprint = spectrum.frame_number, zlib.crc32(np.ascontiguousarray(spectrum.counts).tobytes())
+        last, self._last = self._last, fingerprint
+        if last is not None and (last[1] == fingerprint[1] or not _newer(fingerprint[0], last[0])):
+            raise StaleFrameError("The camera returned a frame that is older than the command; it was discarded.")
+
+
+def saturated_fraction(counts: npt.NDArray[np.floating], full_counts: float | None = None) -> float:
+    """Share of channels at the detector's limit.
+
+    Where the limit is not known, saturation shows as a plateau: many channels that hold the very same highest value.
+    """
+    top = float(counts.max())
+    if top <= 0:
+        return 0.0
+    if full_counts is not None:
+        return float((counts >= full_counts).mean())
+    plateau = int((counts == top).sum())
+    return plateau / len(counts) if plateau >= 3 else 0.0
+
+
+def is_dark(counts: npt.NDArray[np.floating], sigma: float = DARK_SIGMA) -> bool:
+    """Whether a spectrum's mean is no more than its own noise explains.
+
+    The noise is estimated from the median difference of neighbouring channels, on which peaks have no influence.
+    """
+    values = np.asarray(counts, dtype=float)
+    noise = float(np.median(np.abs(np.diff(values)))) / (0.6745 * math.sqrt(2)) if len(values) > 1 else 0.0
+    return float(values.mean()) <= sigma * noise / math.sqrt(len(values))
 
 
 def _newer(now: int | None, last: int | None) -> bool:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gettext
-import typing
 import time
+import typing
 
+from nion.data import Calibration, DataAndMetadata
 from nion.swift import Facade, Panel
 from nion.swift.model import DataItem, Graphics
-from nion.data import DataAndMetadata, Calibration
 from nion.ui import Declarative
 from nion.utils import Model
 
 from autoexp.engine import Engine
 from autoexp.plan import Budget, GridAgent, OverviewSpec, Plan
+from autoexp.runlog import RunReader
 from autoexp.swift import preferences
 from autoexp.swift.instrument import find_instrument
-from autoexp.runlog import RunReader
 
 _ = gettext.gettext
 PANEL_ID = "autoexp-panel"
@@ -30,9 +30,15 @@ class Handler(Declarative.Handler):
         self.status_model = Model.PropertyModel[str]("Idle")
         u = Declarative.DeclarativeUI()
         self.ui_view = u.create_column(
-            u.create_row(u.create_push_button(text=_("Start"), on_clicked="handle_start", name="start_button"), u.create_stretch()),
+            u.create_row(
+                u.create_push_button(text=_("Start"), on_clicked="handle_start", name="start_button"),
+                u.create_stretch(),
+            ),
             u.create_label(text="@binding(status_model.value)", word_wrap=True),
-            u.create_stretch(), spacing=8, margin=8)
+            u.create_stretch(),
+            spacing=8,
+            margin=8,
+        )
         self.engine: Engine | None = None
 
     def handle_start(self, widget: typing.Any) -> None:
@@ -58,10 +64,21 @@ class Handler(Declarative.Handler):
         di = dm.get_display_item_for_data_item(d)
         with dm.item_transaction(di):
             for p in st.measured:
-                g = Graphics.PointGraphic(); g.position = p.position; g.label = str(p.id + 1)
+                g = Graphics.PointGraphic()
+                g.position = p.position
+                g.label = str(p.id + 1)
                 di.add_graphic(g)
         Facade.DocumentWindow(self.document_controller).display_data_item(Facade.DataItem(d))
-        s = DataItem.new_data_item(DataAndMetadata.new_data_and_metadata(reader.spectra()[:].copy(), data_descriptor=DataAndMetadata.DataDescriptor(True, 0, 1), dimensional_calibrations=[Calibration.Calibration(), Calibration.Calibration(st.spectra.offset, st.spectra.scale, st.spectra.units)]))
+        s = DataItem.new_data_item(
+            DataAndMetadata.new_data_and_metadata(
+                reader.spectra()[:].copy(),
+                data_descriptor=DataAndMetadata.DataDescriptor(True, 0, 1),
+                dimensional_calibrations=[
+                    Calibration.Calibration(),
+                    Calibration.Calibration(st.spectra.offset, st.spectra.scale, st.spectra.units),
+                ],
+            )
+        )
         s.title = "Spectra"
         dm.append_data_item(s)
         Facade.DocumentWindow(self.document_controller).display_data_item(Facade.DataItem(s))
@@ -72,4 +89,6 @@ class AutonomousExperimentPanel(Panel.Panel):
     def __init__(self, document_controller: typing.Any, panel_id: str, properties: typing.Any) -> None:
         super().__init__(document_controller, panel_id, _("Autonomous Experiment"))
         self._handler = Handler(document_controller)
-        self.widget = Declarative.DeclarativeWidget(document_controller.ui, document_controller.event_loop, self._handler)
+        self.widget = Declarative.DeclarativeWidget(
+            document_controller.ui, document_controller.event_loop, self._handler
+        )

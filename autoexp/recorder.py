@@ -1,0 +1,183 @@
+"""Writes down what happens: every event goes to disk first, then into the state, then to whoever watches."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from autoexp import events as ev
+from autoexp.agent import Prediction
+from autoexp.errors import BadFrameError, RunLogError
+from autoexp.instrument import Overview, Spectrum
+from autoexp.runlog import RunLog, RunReader
+from autoexp.scalarizers import Scores
+from autoexp.state import RunState, fold
+from autoexp.status import Status, status_of
+
+Observer = Callable[[ev.Record, RunState], None]
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """The journal of a run, its state, and its observers.
+
+    Args:
+        folder: the run's folder.
+        observers: called after every event; one that raises is dropped.
+
+    Attributes:
+        state: the fold of all events so far.
+        status: what clients show; replaced, never changed.
+        waited_s: time that the microscope has waited for decisions.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], observers: tuple[Observer, ...] = ()):
+        self._log = RunLog(folder)
+        self.folder = self._log.folder
+        self.state: RunState = fold(self._log.records)
+        self.waited_s = 0.0
+        self.status: Status = status_of(self.state)
+        self._observers = list(observers)
+
+    @property
+    def records(self) -> list[ev.Record]:
+        """All events so far."""
+        return self._log.records
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._log.close()
+
+    def append(self, event: ev.Event) -> None:
+        """Write one event down and tell everybody.
+
+        Raises:
+            RunLogError: it could not be written.
+        """
+        record = self._log.append(event)
+        self.state = self.state.apply(record)
+        self.status = status_of(self.state, self.waited_s)
+        for observer in list(self._observers):
+            try:
+                observer(record, self.state)
+            except Exception:
+                self._observers.remove(observer)
+                log.exception("An observer of the run failed and is no longer told.")
+
+    def enter(self, phase: ev.Phase, reason: str = "") -> None:
+        """Note that another phase begins."""
+        self.append(ev.PhaseChanged(phase=phase, reason=reason))
+
+    def overview(self, overview: Overview, image: npt.NDArray[np.floating], candidates: int, dose_e: float) -> None:
+        """Save the overview."""
+        frame = overview.frame
+        self.append(
+            ev.Prepared(
+                overview=self._log.save_array("overview", image),
+                shape=(image.shape[0], image.shape[1]),
+                fov_nm=frame.fov_nm if frame else None,
+                center_nm=frame.center_nm if frame else (0.0, 0.0),
+                rotation_rad=frame.rotation_rad if frame else 0.0,
+                candidates=candidates,
+                dose_e=dose_e,
+                metadata=dict(overview.metadata),
+            )
+        )
+
+    def saved_overview(self) -> npt.NDArray[np.floating]:
+        """The overview of a run that is resumed.
+
+        Raises:
+            RunLogError: it is missing or damaged.
+        """
+        if self.state.prepared is None:
+            raise RunLogError(f"{self.folder} holds no overview yet.")
+        return RunReader(self.folder).array(self.state.prepared.overview)
+
+    def spectrum(self, point_id: int, spectrum: Spectrum, dose_e: float) -> None:
+        """Save a spectrum, score it, and note that its point is measured.
+
+        Raises:
+            BadFrameError: it has another number of channels than those before.
+        """
+        self._open_stream(spectrum)
+        ref = self._log.append_spectrum(spectrum.counts)
+        scores = self._score(spectrum.counts[None])
+        self.append(
+            ev.Measured(
+                id=point_id,
+                record=ref,
+                value=float(scores.value[0]),
+                noise=float(scores.std[0]),
+                dose_e=dose_e,
+                waited_s=round(self.waited_s, 6),
+            )
+        )
+
+    def failure(self, point_id: int, fault: str, message: str, dose_e: float, spectrum: Spectrum | None = None) -> None:
+        """Note that a point gave nothing usable; what came is saved if it fits the stream."""
+        record = None
+        if spectrum is not None:
+            self._open_stream(spectrum)
+            record = self._log.append_spectrum(spectrum.counts)
+        self.append(ev.Failed(id=point_id, fault=fault, message=message, record=record, dose_e=dose_e))
+
+    def rescore(self) -> None:
+        """Score everything that was measured with the scalarizer now in force."""
+        points = self.state.measured
+        if not points:
+            return
+        scores = self._score(RunReader(self.folder).spectra()[[p.record for p in points if p.record is not None]])
+        ids = [p.id for p in points]
+        self.append(
+            ev.Rescored(
+                values={i: float(v) for i, v in zip(ids, scores.value, strict=True)},
+                noises={i: float(s) for i, s in zip(ids, scores.std, strict=True)},
+            )
+        )
+
+    def prediction(self, prediction: Prediction) -> None:
+        """Save a prediction of the whole field."""
+        array = np.stack([prediction.mean, prediction.std]).astype(np.float32)
+        ref = self._log.save_array(f"prediction-{prediction.after:06d}", array)
+        self.append(ev.Predicted(after=prediction.after, array=ref, coverage=prediction.coverage))
+
+    def energy(self) -> npt.NDArray[np.float64]:
+        """Energies of the channels (E,); empty before the first spectrum."""
+        opened = self.state.spectra
+        return np.empty(0) if opened is None else opened.offset + opened.scale * np.arange(opened.channels, dtype=float)
+
+    def _score(self, spectra: npt.NDArray[np.floating]) -> Scores:
+        """Scores; NaN, and a warning, where the scalarizer cannot cope, so that the spectrum itself is never lost."""
+        assert self.state.settings is not None and self.state.spectra is not None
+        energy = self.energy()
+        try:
+            self.state.settings.scalarizer.check_axis(energy)
+            gain = self.state.spectra.counts_per_electron or 1.0
+            scores = self.state.settings.scalarizer.score(spectra, energy, gain)
+            return Scores(scores.value, np.nan_to_num(scores.std))
+        except Exception as error:  # a user's function may raise anything
+            self.append(ev.Warned(message=f"The scalarizer gives no number: {error}"))
+            return Scores(np.full(len(spectra), np.nan), np.zeros(len(spectra)))
+
+    def _open_stream(self, spectrum: Spectrum) -> None:
+        channels = len(spectrum.counts)
+        if self.state.spectra is None:
+            energy = spectrum.energy
+            self.append(
+                ev.SpectraOpened(
+                    file="spectra.bin",
+                    channels=channels,
+                    offset=energy.offset,
+                    scale=energy.scale,
+                    units=energy.units,
+                    counts_per_electron=spectrum.counts_per_electron,
+                )
+            )
+        elif self.state.spectra.channels != channels:
+            expected = self.state.spectra.channels
+            raise BadFrameError(f"The camera returned {channels} channels; this run holds {expected}.")

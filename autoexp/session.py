@@ -1,0 +1,262 @@
+"""Runs a plan on the instrument that it names, without Swift's window: devices, hardware layer, limits, engine.
+
+The virtual microscope is built here and belongs to this process alone. A real instrument is whatever the Swift
+plug-ins that are installed here register; it is touched only where somebody has armed it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib
+import logging
+import pathlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from autoexp.engine import Engine, Observer
+from autoexp.errors import GuardianError, InstrumentError, PlanError, RunLogError
+from autoexp.guardian import site_limits
+from autoexp.instrument import Identity
+from autoexp.plan import InstrumentSpec, Plan, VirtualInstrument
+from autoexp.runlog import RunReader
+from autoexp.state import RunState, fold
+
+if TYPE_CHECKING:
+    from autoexp.swift.headless import Devices
+    from autoexp.swift.instrument import SwiftInstrument as Adapter
+
+log = logging.getLogger(__name__)
+# They show things in Swift's window, or register what a plan asks for in another way.
+NOT_INSTRUMENTS = {"autoexp_ui", "virtual_stem", "nion_instrumentation_ui", "nion_eels_analysis"}
+
+
+def make_run_folder(runs: pathlib.Path, name: str) -> pathlib.Path:
+    """A new folder for a run, named after the time and the plan; no two calls ever get the same one.
+
+    Raises:
+        RunLogError: it cannot be made.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in range(1, 1000):
+        folder = runs / (f"{stamp}-{slug}" if number == 1 else f"{stamp}-{slug}-{number}")
+        try:
+            runs.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+        except FileExistsError:
+            if not runs.is_dir():
+                raise RunLogError(f"{runs} is not a folder; name another with --runs.") from None
+            continue
+        except OSError as error:
+            raise RunLogError(f"No run folder can be made in {runs}: {error}. Name another with --runs.") from error
+        return folder
+    raise RunLogError(f"{runs} holds too many runs of this second.")
+
+
+def find_run(name: str, runs: pathlib.Path) -> pathlib.Path:
+    """The folder of a run, given as a path, as its id within ``runs``, or as ``latest``.
+
+    Raises:
+        RunLogError: there is none.
+    """
+    if name == "latest":
+        found = sorted(p.parent for p in runs.glob("*/events.jsonl"))
+        if not found:
+            raise RunLogError(f"There is no run in {runs} yet; name its folder, or start one with: autoexp demo")
+        return found[-1]
+    for folder in (pathlib.Path(name), runs / name):
+        if (folder / "events.jsonl").is_file():
+            return folder
+    raise RunLogError(f"There is no run {name!r}, neither as a folder nor in {runs}.")
+
+
+@contextlib.contextmanager
+def open_instrument(spec: InstrumentSpec) -> Iterator[Adapter]:
+    """Swift's hardware layer with the instrument that a plan names, for as long as the context lasts.
+
+    Raises:
+        PlanError: the virtual specimen does not exist.
+        InstrumentError: there is no such instrument.
+    """
+    from autoexp.swift.headless import swift_session
+    from autoexp.swift.instrument import find_instrument
+
+    with swift_session(_devices(spec)):
+        if isinstance(spec, VirtualInstrument):
+            from virtual_stem.devices import EELS_ID, SCAN_ID
+
+            instrument = find_instrument(SCAN_ID, EELS_ID)
+            if not instrument.identity.simulated:
+                raise InstrumentError(
+                    f"The plan asks for the virtual microscope, but {instrument.identity.name} answers. Nothing was "
+                    "sent to it."
+                )
+        else:
+            instrument = find_instrument(spec.scan, spec.camera)
+        yield instrument
+
+
+@contextlib.contextmanager
+def open_engine(
+    plan: Plan | None, folder: pathlib.Path, *, armed: bool = False, observers: tuple[Observer, ...] = ()
+) -> Iterator[Engine]:
+    """An engine for a plan, or for the unfinished run in ``folder`` where ``plan`` is None.
+
+    However the context is left, no run is left behind: one that still goes on is aborted and joined.
+
+    Args:
+        plan: what to do; None to resume.
+        folder: the run's folder.
+        armed: whether an instrument that is not simulated may be used.
+        observers: see :class:`autoexp.engine.Engine`.
+
+    Raises:
+        AutoexpError: the run cannot begin; nothing was sent to the instrument.
+    """
+    recorded = None if plan else _unfinished(folder)
+    spec = plan.instrument if plan else recorded.plan.instrument  # type: ignore[union-attr]
+    with open_instrument(spec) as instrument:
+        identity = instrument.identity
+        require_armed(identity, armed)
+        if recorded is not None:
+            _require_same(folder, identity)
+        engine = Engine(
+            plan,
+            instrument,
+            folder,
+            site=site_limits(identity, _preferences().site),
+            observers=observers,
+            holder="autoexp on the command line",
+            beam_current_pA=instrument.beam_current_pA,
+            # A virtual microscope is this process's own: two of them do not meet.
+            lock_folder=folder if isinstance(spec, VirtualInstrument) else None,
+        )
+        try:
+            yield engine
+        finally:
+            if not engine.join(0):
+                engine.abort()
+                engine.join()
+
+
+def run_plan(plan: Plan, folder: pathlib.Path, *, armed: bool = False) -> RunState:
+    """Carry a plan out from beginning to end, and return how it went.
+
+    Raises:
+        AutoexpError: the run could not begin; nothing was sent to the instrument.
+    """
+    with open_engine(plan, folder, armed=armed) as engine:
+        return engine.run()
+
+
+def require_armed(identity: Identity, armed: bool) -> None:
+    """Refuse an instrument that is not simulated unless somebody has armed it.
+
+    Raises:
+        GuardianError: it is not armed.
+    """
+    if not (identity.simulated or armed or _preferences().arm_hardware):
+        raise GuardianError(
+            f"{identity.name} is a real instrument and is not armed; nothing was sent to it. Give --arm to let this "
+            "run move it, or try the plan on the virtual microscope first."
+        )
+
+
+def _unfinished(folder: pathlib.Path) -> RunState:
+    state = fold(RunReader(folder).records)
+    if state.finished:
+        raise RunLogError(f"The run {folder.name} is over ({state.finished.ending}: {state.finished.reason}).")
+    if state.plan is None:
+        raise RunLogError(f"The run {folder.name} holds no plan to go on with.")
+    return state
+
+
+def _require_same(folder: pathlib.Path, identity: Identity) -> None:
+    from autoexp import events as ev
+
+    began = next(RunReader(folder).events(ev.Started)).instrument.get("key")
+    if began != identity.key:
+        raise PlanError(f"The run {folder.name} began on {began}; {identity.key} answers now. Nothing was sent to it.")
+
+
+def _devices(spec: InstrumentSpec) -> Devices:
+    return _virtual_devices(spec) if isinstance(spec, VirtualInstrument) else _PlugIns()
+
+
+def _virtual_devices(spec: VirtualInstrument) -> Devices:
+    from virtual_stem.devices import VirtualSTEM
+    from virtual_stem.microscope import VirtualMicroscope
+    from virtual_stem.stage import Drift
+
+    drift = Drift(velocity_nm_s=spec.drift_nm_s, seed=spec.seed)
+    microscope = VirtualMicroscope(make_specimen(spec), seed=spec.seed, drift=drift, time_scale=spec.time_scale)
+    microscope.controls["BeamCurrent"] = spec.beam_current_pA * 1e-12
+    devices: Devices = VirtualSTEM(microscope)
+    return devices
+
+
+def make_specimen(spec: VirtualInstrument) -> Any:
+    """The specimen (:class:`virtual_stem.specimen.Specimen`) of a virtual instrument.
+
+    Raises:
+        PlanError: there is no such specimen, or its file cannot be used.
+    """
+    from virtual_stem import specimens
+
+    try:
+        return specimens.make_specimen(spec.specimen, spec.seed)
+    except (ValueError, OSError) as error:
+        raise PlanError(str(error)) from error
+
+
+def _preferences() -> Any:
+    from autoexp.swift import preferences
+
+    return preferences.load()
+
+
+class _PlugIns:
+    """The instruments that the installed Swift plug-ins bring, started as Swift itself starts them."""
+
+    def __init__(self) -> None:
+        self._started: list[Any] = []
+
+    def register(self) -> None:
+        """Start every plug-in that may bring an instrument; one that fails is logged and left out."""
+        try:
+            home = importlib.import_module("nionswift_plugin")
+        except ImportError:
+            return
+        for found in sorted(pkgutil.iter_modules(home.__path__), key=lambda module: module.name.lower()):
+            if found.name not in NOT_INSTRUMENTS:
+                self._start(f"nionswift_plugin.{found.name}")
+
+    def _start(self, name: str) -> None:
+        try:
+            module = importlib.import_module(name)
+            if callable(getattr(module, "run", None)):
+                module.run()
+                self._started.append(module)
+        except Exception:  # a foreign plug-in may raise anything; the others still have their turn
+            log.warning("The Swift plug-in %s could not be started without a window.", name, exc_info=True)
+
+    def unregister(self) -> None:
+        """Stop them in reverse order."""
+        for module in reversed(self._started):
+            with contextlib.suppress(Exception):
+                getattr(module, "stop", lambda: None)()
+        self._started.clear()
+
+
+__all__ = [
+    "find_run",
+    "make_run_folder",
+    "make_specimen",
+    "open_engine",
+    "open_instrument",
+    "require_armed",
+    "run_plan",
+]

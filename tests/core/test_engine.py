@@ -1,0 +1,343 @@
+"""The engine, run for real on the virtual microscope."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from autoexp import events as ev
+from autoexp.engine import Engine
+from autoexp.errors import InstrumentBusyError, RunLogError
+from autoexp.guardian import ControlLimits, SiteLimits
+from autoexp.plan import Budget, GridAgent, ListAgent, OverviewSpec, PatchSpec, Plan, RandomAgent, Region, SpectrumSpec
+from autoexp.runlog import RunReader
+from autoexp.scalarizers import Edge, PeakPosition, Window
+from autoexp.state import fold
+
+
+def plan(**changes):
+    """A quick plan: 400 nm at 64 pixels, six spectra."""
+    given = {
+        "overview": OverviewSpec(fov_nm=400, pixels=64),
+        "patches": PatchSpec(pixels=8, stride=4),
+        "agent": RandomAgent(),
+        "budget": Budget(points=6),
+        **changes,
+    }
+    return Plan(**given)
+
+
+def run(plan, instrument, folder, locks, **given):
+    """Run to the end on this thread, in the way of a command line."""
+    engine = Engine(plan, instrument, folder, lock_folder=locks, beam_current_pA=50.0, **given)
+    engine.run()
+    return engine
+
+
+def until(condition, seconds=5.0):
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+class Stepper:
+    """An observer that calls a function on the engine's thread at the n-th event of a class."""
+
+    def __init__(self, kind, act, nth=1):
+        self.kind, self.act, self.left = kind, act, nth
+
+    def __call__(self, record, state):
+        if isinstance(record.event, self.kind):
+            self.left -= 1
+            if self.left == 0:
+                self.act()
+
+
+def test_a_run_measures_its_budget_and_saves_everything(instrument, tmp_path, locks):
+    engine = run(plan(), instrument, tmp_path / "run", locks)
+    assert engine.error is None
+    assert engine.status.ending == "completed"
+    assert engine.status.progress == 1.0
+    reader = RunReader(tmp_path / "run")
+    state = fold(reader.records)
+    assert state == engine.state
+    assert len(state.measured) == 6
+    assert reader.spectra().shape == (6, 1024)
+    assert reader.array(state.prepared.overview).shape == (64, 64)
+    energy = state.spectra.offset + state.spectra.scale * np.arange(1024)
+    again = state.settings.scalarizer.score(reader.spectra(), energy, state.spectra.counts_per_electron)
+    np.testing.assert_allclose(again.value, [p.value for p in state.measured], rtol=1e-6)
+
+
+def test_the_raster_stays_within_its_budget_and_spans_the_field(instrument, tmp_path, locks):
+    engine = run(plan(agent=GridAgent(), budget=Budget(points=9)), instrument, tmp_path / "run", locks)
+    positions = np.array([p.position for p in engine.state.measured])
+    assert len(np.unique(positions[:, 0])) == 3
+    assert positions.min() < 0.25
+    assert positions.max() > 0.75
+
+
+def test_the_same_seed_chooses_the_same_points(instrument, tmp_path, locks):
+    first = run(plan(seed=3), instrument, tmp_path / "a", locks).state
+    second = run(plan(seed=3), instrument, tmp_path / "b", locks).state
+    other = run(plan(seed=4), instrument, tmp_path / "c", locks).state
+    chosen = [[p.candidate for p in s.points.values()] for s in (first, second, other)]
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_nothing_left_to_measure_completes_the_run(instrument, tmp_path, locks):
+    positions = ((0.2, 0.3), (0.7, 0.1))
+    engine = run(plan(agent=ListAgent(positions=positions)), instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "completed"
+    assert "nothing is left" in engine.status.reason
+    assert [p.position for p in engine.state.measured] == list(positions)
+
+
+def test_dose_never_exceeds_its_budget(instrument, tmp_path, locks):
+    overview = OverviewSpec(fov_nm=400, pixels=64)
+    one = 0.05 * 50 * 6.241509074e6
+    dose = overview.time_s * 50 * 6.241509074e6 + 3.5 * one
+    engine = run(plan(budget=Budget(points=6, dose_e=dose)), instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "completed"
+    assert "dose" in engine.status.reason
+    assert len(engine.state.measured) == 3
+    assert engine.state.dose_e <= dose
+
+
+def test_time_budget_ends_the_run(instrument, tmp_path, locks):
+    slow = plan(spectrum=SpectrumSpec(exposure_s=10.0), budget=Budget(points=600, time_s=10.2))
+    engine = run(slow, instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "completed"
+    assert "10.2 s" in engine.status.reason
+    assert len(engine.state.measured) >= 1
+
+
+def test_pause_waits_for_the_point_and_resume_goes_on(instrument, tmp_path, locks):
+    engine = Engine(plan(budget=Budget(points=40)), instrument, tmp_path / "run", lock_folder=locks)
+    engine.start()
+    until(lambda: engine.status.points >= 3)
+    engine.pause()
+    until(lambda: engine.status.phase == "paused")
+    points = engine.status.points
+    assert not engine.state.pending
+    time.sleep(0.05)
+    assert engine.status.points == points
+    engine.resume()
+    assert engine.join(10)
+    assert engine.status.ending == "completed"
+    assert len(engine.state.measured) == 40
+
+
+def test_stop_keeps_what_there_is(instrument, tmp_path, locks):
+    engine = Engine(plan(budget=Budget(points=400)), instrument, tmp_path / "run", lock_folder=locks)
+    engine.start()
+    until(lambda: engine.status.points >= 3)
+    engine.stop()
+    assert engine.join(5)
+    assert engine.status.ending == "stopped"
+    assert not engine.state.pending
+    assert instrument.commands[-1][0] == "close"
+
+
+def test_abort_cuts_a_long_exposure_short(instrument, tmp_path, locks):
+    # 4000 s of simulated exposure last 20 s on the wall
+    long = plan(spectrum=SpectrumSpec(exposure_s=59.0), budget=Budget(points=5))
+    instrument._instrument.microscope.time_scale = 3
+    engine = Engine(long, instrument, tmp_path / "run", lock_folder=locks)
+    engine.start()
+    until(lambda: engine.state.pending and engine.state.pending[0].status == "exposing")
+    begun = time.monotonic()
+    engine.abort()
+    sent = len(instrument.commands)
+    assert engine.join(5)
+    assert time.monotonic() - begun < 1.0
+    assert engine.status.ending == "aborted"
+    assert [c for c, _ in instrument.commands[sent:]] == ["close"]
+    assert [p.fault for p in engine.state.failed] == ["aborted"]
+
+
+def test_halt_sends_nothing_more_at_all(instrument, tmp_path, locks):
+    engine = Engine(plan(budget=Budget(points=400)), instrument, tmp_path / "run", lock_folder=locks)
+    engine.start()
+    until(lambda: engine.status.points >= 3)
+    engine.halt()
+    assert engine.join(5)
+    assert engine.status.ending == "halted"
+    assert "close" not in [c for c, _ in instrument.commands]
+
+
+def test_steering_rescoring_and_undo(instrument, tmp_path, locks):
+    other = Window(low_eV=3.4, high_eV=4.2)
+    engine = None
+
+    def change():
+        engine.steer(ev.SetScalarizer(scalarizer=other))
+
+    def take_back():
+        engine.steer(ev.Undo())
+
+    watch = (Stepper(ev.Measured, change, nth=3), Stepper(ev.Measured, take_back, nth=5))
+    engine = Engine(plan(), instrument, tmp_path / "run", lock_folder=locks, observers=watch)
+    engine.run()
+    reader = RunReader(tmp_path / "run")
+    rescored = list(reader.events(ev.Rescored))
+    assert [len(r.values) for r in rescored] == [3, 5]
+    energy = engine.state.spectra.offset + engine.state.spectra.scale * np.arange(1024)
+    np.testing.assert_allclose(
+        list(rescored[0].values.values()), other.values(reader.spectra()[:3], energy), rtol=1e-6
+    )
+    assert engine.state.settings.scalarizer == plan().scalarizer
+    np.testing.assert_allclose(
+        [p.value for p in engine.state.measured], plan().scalarizer.values(reader.spectra(), energy), rtol=1e-6
+    )
+
+
+def test_steering_that_makes_no_sense_is_refused_with_the_reason(instrument, tmp_path, locks):
+    engine = None
+    wrong = [
+        ev.SetScalarizer(scalarizer=Window(low_eV=500, high_eV=510)),
+        ev.SetBudget(budget=Budget(points=1)),
+        ev.RemoveRegion(id="none"),
+        ev.SetAcquisition(acquisition={"kind": "maximum-variance"}),
+        ev.Undo(),
+    ]
+
+    def steer():
+        for command in wrong:
+            engine.steer(command)
+
+    watch = (Stepper(ev.Measured, steer, nth=3),)
+    engine = Engine(plan(), instrument, tmp_path / "run", lock_folder=locks, observers=watch)
+    engine.run()
+    steered = [r.event for r in engine.records if isinstance(r.event, ev.Steered)]
+    assert len(steered) == len(wrong)
+    assert all(s.refused for s in steered)
+    assert engine.status.ending == "completed"
+
+
+def test_a_requested_position_is_measured_next(instrument, tmp_path, locks):
+    engine = None
+    watch = (Stepper(ev.Measured, lambda: engine.steer(ev.MeasureHere(id="a", position=(0.25, 0.75))), nth=2),)
+    engine = Engine(plan(), instrument, tmp_path / "run", lock_folder=locks, observers=watch)
+    engine.run()
+    asked = [p for p in engine.state.measured if p.request == "a"]
+    assert [p.position for p in asked] == [(0.25, 0.75)]
+    assert asked[0].id <= 3
+    assert len(engine.state.measured) == 6
+
+
+def test_regions_are_obeyed(instrument, tmp_path, locks):
+    inside = Region(id="a", kind="include", top=0.5, left=0.5, bottom=1, right=1)
+    outside = Region(id="b", kind="exclude", top=0.7, left=0.7, bottom=1, right=1)
+    engine = run(plan(regions=(inside, outside), budget=Budget(points=20)), instrument, tmp_path / "run", locks)
+    for point in engine.state.measured:
+        assert min(point.position) >= 0.5
+        assert min(point.position) < 0.7
+
+
+def test_a_larger_budget_goes_on(instrument, tmp_path, locks):
+    engine = None
+    watch = (Stepper(ev.Measured, lambda: engine.steer(ev.SetBudget(budget=Budget(points=9))), nth=5),)
+    engine = Engine(plan(), instrument, tmp_path / "run", lock_folder=locks, observers=watch)
+    engine.run()
+    assert len(engine.state.measured) == 9
+
+
+def test_only_one_run_at_a_time_has_the_instrument(instrument, tmp_path, locks):
+    engine = Engine(plan(budget=Budget(points=400)), instrument, tmp_path / "a", lock_folder=locks, holder="Panel 1")
+    engine.start()
+    until(lambda: engine.status.points >= 1)
+    second = run(plan(), instrument, tmp_path / "b", locks)
+    assert isinstance(second.error, InstrumentBusyError)
+    assert "Panel 1" in str(second.error)
+    assert second.status.phase == "faulted"
+    engine.stop()
+    assert engine.join(5)
+    assert run(plan(), instrument, tmp_path / "c", locks).status.ending == "completed"
+
+
+def test_an_observer_that_raises_harms_nobody(instrument, tmp_path, locks, caplog):
+    seen = []
+
+    def bad(record, state):
+        raise RuntimeError("panel closed")
+
+    engine = run(plan(), instrument, tmp_path / "run", locks, observers=(bad, lambda r, s: seen.append(r.seq)))
+    assert engine.status.ending == "completed"
+    assert seen == [r.seq for r in engine.records]
+    assert "observer" in caplog.text
+
+
+def test_a_finished_run_is_not_resumed(instrument, tmp_path, locks):
+    run(plan(), instrument, tmp_path / "run", locks)
+    with pytest.raises(RunLogError, match="is over"):
+        Engine(None, instrument, tmp_path / "run", lock_folder=locks)
+    with pytest.raises(RunLogError, match="no run"):
+        Engine(None, instrument, tmp_path / "empty", lock_folder=locks)
+
+
+def test_controls_are_restored_or_the_run_is_faulted(instrument, tmp_path, locks):
+    site = SiteLimits(controls={"C10": ControlLimits(low=-1e-6, high=1e-6)})
+    watch = (Stepper(ev.Measured, lambda: instrument.set("C10", 5e-7), nth=2),)
+    engine = run(plan(), instrument, tmp_path / "a", locks, site=site, observers=watch)
+    assert engine.status.ending == "completed"
+    assert instrument.get("C10") == 0.0
+
+    def lose():
+        instrument.set("C10", 5e-7)
+        instrument.stuck.add("C10")
+
+    engine = run(plan(), instrument, tmp_path / "b", locks, site=site, observers=(Stepper(ev.Measured, lose, nth=2),))
+    assert engine.status.ending == "faulted"
+    assert engine.status.phase == "faulted"
+    assert "C10 reads 5e-07" in engine.status.reason
+
+
+def test_an_unknown_control_fails_before_anything_is_exposed(instrument, tmp_path, locks):
+    site = SiteLimits(controls={"C99": ControlLimits(low=0, high=1)})
+    engine = run(plan(), instrument, tmp_path / "run", locks, site=site)
+    assert engine.status.ending == "faulted"
+    assert "C99" in engine.status.reason
+    assert not {"overview", "spectrum", "set"} & {c for c, _ in instrument.commands}
+
+
+def test_a_scalarizer_off_the_axis_pauses_nothing_and_loses_nothing(instrument, tmp_path, locks):
+    off = Edge(low_eV=930, high_eV=1000, background_low_eV=800, background_high_eV=900)
+    engine = run(plan(scalarizer=off), instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "completed"
+    assert "no channel" in engine.status.warning
+    assert RunReader(tmp_path / "run").spectra().shape[0] == 6
+    assert engine.status.best is None
+
+
+def test_an_overview_taken_before_is_used_without_a_new_exposure(instrument, tmp_path, locks):
+    taken = instrument.overview(plan().overview)
+    instrument.commands.clear()
+    engine = run(plan(), instrument, tmp_path / "run", locks, overview=taken)
+    assert engine.status.ending == "completed"
+    assert "overview" not in [c for c, _ in instrument.commands]
+    np.testing.assert_array_equal(RunReader(tmp_path / "run").array(engine.state.prepared.overview), taken.image)
+
+
+def test_decisions_are_made_during_exposures(instrument, tmp_path, locks):
+    instrument._instrument.microscope.time_scale = 1
+    threads = []
+
+    def note(record, state):
+        if isinstance(record.event, ev.Exposing):
+            threads.append({t.name for t in threading.enumerate()})
+
+    engine = run(plan(spectrum=SpectrumSpec(exposure_s=0.05)), instrument, tmp_path / "run", locks, observers=(note,))
+    decided = [r.event for r in engine.records if isinstance(r.event, ev.Decided)]
+    assert [d.pending for d in decided[1:]] == [(d.id - 1,) for d in decided[1:]]
+    assert [d.known for d in decided] == [0, 0, 1, 2, 3, 4]
+
+
+def test_peak_position_in_its_own_units(instrument, tmp_path, locks):
+    engine = run(plan(scalarizer=PeakPosition(low_eV=3.0, high_eV=4.5)), instrument, tmp_path / "run", locks)
+    assert all(3.0 <= p.value <= 4.5 for p in engine.state.measured)
