@@ -204,10 +204,7 @@ def _parse(line: bytes, seq: int) -> ev.Record | None:
     if len(line) < 10 or line[8:9] != b" " or not line.endswith(b"\n"):
         return None
     body = line[9:-1]
-    try:
-        if int(line[:8], 16) != zlib.crc32(body):
-            return None
-    except ValueError:
+    if line[:8] != b"%08x" % zlib.crc32(body):
         return None
     if seq == 0:
         _check_format(body)

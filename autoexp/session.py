@@ -16,11 +16,12 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from autoexp.engine import Engine, Observer
+from autoexp.engine import Engine
 from autoexp.errors import GuardianError, InstrumentError, PlanError, RunLogError
 from autoexp.guardian import site_limits
 from autoexp.instrument import Identity
 from autoexp.plan import InstrumentSpec, Plan, VirtualInstrument
+from autoexp.recorder import Observer
 from autoexp.runlog import RunReader
 from autoexp.state import RunState, fold
 

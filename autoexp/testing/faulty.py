@@ -130,6 +130,9 @@ class FaultyInstrument:
             self._instrument.set(name, value)
 
 
+_noise = np.random.default_rng(0)
+
+
 def _with_nan(counts: np.ndarray) -> np.ndarray:
     spoilt = counts.copy()
     spoilt[len(counts) // 3] = np.nan
@@ -144,5 +147,5 @@ _SPOILS: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
     "wrong-shape": lambda counts: counts.reshape(2, -1),
     "nan": _with_nan,
     "saturated": lambda counts: np.full_like(counts, 1e12),
-    "dark": lambda counts: -np.abs(np.random.default_rng(len(counts)).standard_normal(counts.shape)).astype(np.float32),
+    "dark": lambda counts: _noise.normal(0, 3, counts.shape).astype(np.float32),
 }

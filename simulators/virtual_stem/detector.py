@@ -1,4 +1,4 @@
-"""From mean electrons to counts: shot noise, point spread, gain, read noise, saturation."""
+"""From mean electrons to counts: shot noise, gain, point spread, read noise, saturation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+
+Mean = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.float32]
 
 ELECTRONS_PER_PICOAMPERE_SECOND = 6.241509074e6
 
@@ -17,8 +20,13 @@ def electrons(beam_current_pA: float, exposure_s: float) -> float:
 
 
 @dataclass(frozen=True)
-class CountingDetector:
-    """A camera's chain from electrons to counts.
+class ScintillatorCamera:
+    """A camera that looks at a scintillator, and its chain from electrons to counts.
+
+    The order is that of the hardware (Egerton, *EELS in the Electron Microscope*, 3rd ed., section 2.5): electrons
+    arrive at random (Poisson), each makes a flash of ``counts_per_electron`` that spreads over neighbouring channels,
+    pixels are binned, the read-out adds its noise once per read pixel, and the pixel saturates. The spread comes after
+    the shot noise, so that neighbouring channels are correlated and a wide window still has Poisson statistics.
 
     Attributes:
         counts_per_electron: gain.
@@ -32,12 +40,21 @@ class CountingDetector:
     spread_channels: float = 0.6
     full_well_counts: float = 6.0e6
 
-    def expose(self, mean_electrons: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-        """Counts for the mean electrons per pixel (..., E): Poisson in electrons, then gain, read noise, full well."""
-        spread = ndimage.gaussian_filter1d(mean_electrons, self.spread_channels, axis=-1, mode="nearest")
-        counts = rng.poisson(np.maximum(spread, 0)).astype(np.float32) * np.float32(self.counts_per_electron)
-        counts += np.float32(self.read_noise_counts) * rng.standard_normal(counts.shape, np.float32)
-        return np.minimum(counts, np.float32(self.full_well_counts), out=counts)
+    def spread(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """The point spread alone, along the last axis; what leaves the camera at its ends is lost."""
+        if not self.spread_channels:
+            return values
+        return np.asarray(ndimage.gaussian_filter1d(values, self.spread_channels, axis=-1, mode="constant"))
+
+    def expose(self, mean_electrons: Mean, rng: np.random.Generator, binning: int = 1) -> Counts:
+        """Counts (..., E // binning) for the mean electrons per unbinned channel (..., E)."""
+        arrived = rng.poisson(np.maximum(mean_electrons, 0)).astype(np.float32)
+        return self.read_out(binned(self.spread(arrived), binning) * np.float32(self.counts_per_electron), rng)
+
+    def read_out(self, signal: npt.NDArray[np.floating], rng: np.random.Generator) -> Counts:
+        """What the electronics make of a signal in counts: read noise, full well."""
+        noise = rng.standard_normal(signal.shape, np.float32) * np.float32(self.read_noise_counts)
+        return np.minimum(signal + noise, np.float32(self.full_well_counts)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -52,8 +69,16 @@ class AnnularDetector:
     counts_per_electron: float = 1.0
     noise_counts: float = 1.0
 
-    def expose(self, mean_electrons: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    def expose(self, mean_electrons: Mean, rng: np.random.Generator) -> Counts:
         """Counts for the mean detected electrons per pixel."""
         counts = rng.poisson(np.maximum(mean_electrons, 0)).astype(np.float32) * np.float32(self.counts_per_electron)
         counts += np.float32(self.noise_counts) * rng.standard_normal(counts.shape, np.float32)
         return counts
+
+
+def binned(values: npt.NDArray[np.floating], binning: int) -> npt.NDArray[np.floating]:
+    """Sums of ``binning`` neighbours along the last axis; a rest that fills no bin is left out."""
+    if binning == 1:
+        return values
+    whole = values.shape[-1] // binning * binning
+    return np.asarray(values[..., :whole].reshape(*values.shape[:-1], -1, binning).sum(axis=-1))

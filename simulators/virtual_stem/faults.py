@@ -1,71 +1,123 @@
 """Faults that a test can inject into the virtual microscope's devices.
 
-A hook is armed with :meth:`FaultHooks.arm` and acts a given number of times; with nothing armed the hooks only hand
-on what they get.
+Each device has :class:`Faults` of its own, with the kinds that it can show. ``arm`` queues them; each frame, or each
+setting of a control, then takes its turn from the queue. With nothing armed a device just works.
 """
 
 from __future__ import annotations
 
+import enum
 import threading
-import time
 from collections import deque
-from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-Kind = Literal["silent", "raises", "stale", "wrong_shape", "nan", "saturated", "dark", "stuck", "disconnected"]
+Frame = npt.NDArray[np.float32]
 
 
 class DeviceError(RuntimeError):
-    """What a device of the virtual microscope raises when told to fail."""
+    """What a device of the virtual microscope raises when it was told to fail."""
 
 
-class FaultHooks:
-    """A queue of faults to come."""
+class Fault(enum.StrEnum):
+    """What can go wrong.
 
-    def __init__(self) -> None:
-        self._armed: deque[tuple[Kind, int]] = deque()
-        self._last: Any = None
-        self.cancelled = threading.Event()
+    ``SILENT``: no frame comes until the acquisition is cancelled. ``RAISES``, ``DISCONNECTED``: the device raises
+    :class:`DeviceError` instead. ``STALE``: the last frame comes again. ``WRONG_SHAPE``: the frame lacks its last
+    channel or column. ``NAN``, ``SATURATED``, ``DARK``: what the frame holds. ``STUCK``: a control accepts a value and
+    stays where it is.
+    """
 
-    def arm(self, kind: Kind, times: int = 1, after: int = 0) -> None:
-        """Let ``kind`` happen ``times`` times, after ``after`` good ones."""
-        self._armed.extend([("", 0)] * after)  # type: ignore[list-item]
-        self._armed.extend([(kind, 0)] * times)
+    SILENT = "silent"
+    RAISES = "raises"
+    DISCONNECTED = "disconnected"
+    STALE = "stale"
+    WRONG_SHAPE = "wrong_shape"
+    NAN = "nan"
+    SATURATED = "saturated"
+    DARK = "dark"
+    STUCK = "stuck"
+
+
+FRAME_FAULTS = frozenset(Fault) - {Fault.STUCK}
+CONTROL_FAULTS = frozenset({Fault.STUCK, Fault.RAISES, Fault.DISCONNECTED})
+
+
+class Faults:
+    """A queue of faults to come, for one device; may be armed from any thread.
+
+    Args:
+        device: its name, for messages.
+        kinds: what it can show.
+    """
+
+    def __init__(self, device: str, kinds: frozenset[Fault]):
+        self._device = device
+        self._kinds = kinds
+        self._turns: deque[Fault | None] = deque()
+        self._lasting: Fault | None = None
+        self._lock = threading.Lock()
+
+    def arm(self, fault: Fault | str, times: int | None = 1, after: int = 0) -> None:
+        """Let ``fault`` happen ``times`` times, after ``after`` good turns; for good, until cleared, if None.
+
+        Raises:
+            ValueError: there is no such fault, or this device cannot show it.
+        """
+        kind = Fault(fault)
+        if kind not in self._kinds:
+            known = ", ".join(sorted(self._kinds))
+            raise ValueError(f"The {self._device} cannot be {kind!s}; it can be: {known}.")
+        with self._lock:
+            self._turns.extend([None] * after)
+            if times is None:
+                self._lasting = kind
+            else:
+                self._turns.extend([kind] * times)
 
     def clear(self) -> None:
         """Nothing more is going to fail."""
-        self._armed.clear()
+        with self._lock:
+            self._turns.clear()
+            self._lasting = None
 
-    def next(self) -> str:
-        """The fault for this turn, or an empty string."""
-        return self._armed.popleft()[0] if self._armed else ""
+    def take(self) -> Fault | None:
+        """The fault of this turn, if there is one.
 
-    def on_camera_data(self, partial: Any) -> Any:
-        """Pass camera data on, or spoil it. Called when a frame of a sequence has been read."""
-        if not partial.is_complete:
-            return partial
-        fault = self.next()
-        if fault in ("raises", "disconnected"):
-            raise DeviceError("detector tripped" if fault == "raises" else "camera disconnected")
-        if fault == "silent":
-            self.cancelled.clear()
-            while not self.cancelled.is_set():
-                time.sleep(0.005)
-            partial.is_canceled = True
-            return partial
-        data = partial.xdata.data
-        if fault == "stale" and self._last is not None:
-            data[:] = self._last
-        elif fault == "nan":
-            data[..., data.shape[-1] // 3] = np.nan
-        elif fault == "saturated":
-            data[:] = np.float32(6.0e6)
-        elif fault == "dark":
-            data[:] = 0
-        self._last = np.array(data)
-        return partial
+        Raises:
+            DeviceError: it is one that raises.
+        """
+        with self._lock:
+            fault = self._turns.popleft() if self._turns else self._lasting
+        if fault is Fault.RAISES:
+            raise DeviceError(f"The {self._device} failed, as it was told to.")
+        if fault is Fault.DISCONNECTED:
+            raise DeviceError(f"The {self._device} is disconnected.")
+        return fault
 
-    def on_set_control(self, name: str, value: float) -> float:
-        """The value that a control really takes."""
-        return value * 0.5 if self.next() == "stuck" else value
+
+class Spoiler:
+    """Spoils the frames of one device; remembers the last one, which a stale frame repeats.
+
+    Args:
+        full_counts: what a saturated pixel holds.
+    """
+
+    def __init__(self, full_counts: float):
+        self._full_counts = full_counts
+        self._last: Frame | None = None
+
+    def spoil(self, frame: Frame, fault: Fault | None) -> Frame:
+        """The frame (..., E) as the fault leaves it."""
+        if fault is Fault.STALE and self._last is not None and self._last.shape == frame.shape:
+            return self._last.copy()
+        if fault is Fault.NAN:
+            frame = frame.copy()
+            frame[..., frame.shape[-1] // 3] = np.nan
+        elif fault is Fault.SATURATED:
+            frame = np.full_like(frame, self._full_counts)
+        elif fault is Fault.DARK:
+            frame = np.zeros_like(frame)
+        self._last = frame
+        return frame[..., :-1] if fault is Fault.WRONG_SHAPE else frame

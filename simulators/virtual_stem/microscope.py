@@ -4,99 +4,54 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from virtual_stem.detector import AnnularDetector, CountingDetector, electrons
+from virtual_stem.detector import AnnularDetector, Counts, ScintillatorCamera, binned, electrons
+from virtual_stem.geometry import ScanGeometry
+from virtual_stem.optics import Optics
 from virtual_stem.specimen import Array, Specimen
-from virtual_stem.stage import DoseMap, Drift
+from virtual_stem.stage import DoseMap, Drift, Probe
 
-Counts = npt.NDArray[np.float32]
+__all__ = ["ScanGeometry", "VirtualMicroscope"]
 
-
-@dataclass(frozen=True)
-class ScanGeometry:
-    """How fractional positions in a scan lie on the stage.
-
-    Attributes:
-        fov_nm: (height, width) of the scanned field.
-        center_nm: (y, x) of its centre in scan coordinates.
-        rotation_rad: scan rotation about the centre of the field, in the sense of Swift's FloatPoint.rotate.
-    """
-
-    fov_nm: tuple[float, float]
-    center_nm: tuple[float, float] = (0.0, 0.0)
-    rotation_rad: float = 0.0
-
-    def to_stage(self, fractions: npt.ArrayLike) -> Array:
-        """Positions in nm of fractional positions (..., 2) in 0..1, both (y, x)."""
-        offset = (np.asarray(fractions, dtype=float) - 0.5) * np.asarray(self.fov_nm)
-        c, s = np.cos(self.rotation_rad), np.sin(self.rotation_rad)
-        return offset @ np.array([[c, -s], [s, c]]) + np.asarray(self.center_nm)
-
-    def pixel_centres(self, shape: tuple[int, int]) -> Array:
-        """Stage positions (h, w, 2) in nm of the pixels of a scan."""
-        y, x = ((np.arange(n) + 0.5) / n for n in shape)
-        return self.to_stage(np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1))
+LIT_ROWS = 16  # the beam lights one row in so many of the spectrometer's camera
 
 
-@dataclass(frozen=True)
-class Optics:
-    """What an instrument has but nobody tells: how deflectors move the bright-field disk on the camera.
-
-    Attributes:
-        deflector_to_rad: (2, 2) response of the disk's angle (y, x) to the deflector (y, x), rad per unit.
-        disk_rad: radius of the bright-field disk (the convergence semi-angle).
-        misalignment_rad: (y, x) where the disk lies with the deflectors at zero.
-        camera_rad: full width of the camera in angle.
-    """
-
-    deflector_to_rad: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 0.0), (0.0, 1.0))
-    disk_rad: float = 0.030
-    misalignment_rad: tuple[float, float] = (0.0, 0.0)
-    camera_rad: float = 0.200
-
-
-@dataclass
-class Settings:
+def default_controls() -> dict[str, float]:
     """The controls of the instrument, by the names that Swift uses for them; SI units as there."""
-
-    values: dict[str, float] = field(
-        default_factory=lambda: {
-            "EHT": 100_000.0,
-            "BeamCurrent": 50e-12,
-            "C10": 0.0,
-            "ConvergenceAngle": 0.030,
-            "ZLPtare": 0.0,
-            "CAperture.x": 0.0,
-            "CAperture.y": 0.0,
-            "BeamShift.x": 0.0,
-            "BeamShift.y": 0.0,
-            "stage_position_m.x": 0.0,
-            "stage_position_m.y": 0.0,
-            "C_Blank": 0.0,
-        }
-    )
+    pairs = ("CAperture", "BeamShift", "stage_position_m")
+    return {
+        "EHT": 100_000.0,
+        "BeamCurrent": 50e-12,
+        "C10": 0.0,
+        "ConvergenceAngle": 0.030,
+        "ZLPtare": 0.0,
+        "C_Blank": 0.0,
+        **{f"{name}.{axis}": 0.0 for name in pairs for axis in "xy"},
+    }
 
 
 class VirtualMicroscope:
     """Everything that happens between a command and a frame, with no knowledge of who commands it.
 
     Time runs ``time_scale`` times faster than the clock on the wall, so that a long experiment can be rehearsed in a
-    short one: an exposure of 50 ms still collects the electrons of 50 ms.
+    short one: an exposure of 50 ms still collects the electrons of 50 ms. Each detector draws its noise from a stream
+    of its own, so that a frame depends on the seed and on how many frames that detector has taken before.
 
     Args:
         specimen: what is in the column.
-        seed: noise and drift are functions of it.
-        drift: how the specimen moves.
+        seed: noise and the hidden optics are functions of it.
+        drift: how the specimen moves; not at all by default.
         eels: the spectrometer's camera.
         haadf: the annular detector.
-        optics: the hidden alignment of the instrument.
+        optics: the hidden alignment of the instrument; drawn by the seed by default.
         probe_nm: standard deviation of the probe.
-        time_scale: simulated seconds per second.
+        settle_s: how long the probe is still on its way after it has been parked elsewhere.
+        time_scale: simulated seconds per second; may be changed later.
         clock: monotonic seconds.
     """
 
@@ -106,34 +61,35 @@ class VirtualMicroscope:
         *,
         seed: int = 0,
         drift: Drift | None = None,
-        eels: CountingDetector | None = None,
+        eels: ScintillatorCamera | None = None,
         haadf: AnnularDetector | None = None,
         optics: Optics | None = None,
         probe_nm: float = 0.5,
+        settle_s: float = 0.0002,
         time_scale: float = 1.0,
-        clock: object = time.monotonic,
+        clock: Callable[[], float] = time.monotonic,
     ):
         self.specimen = specimen
         self.drift = drift or Drift(seed=seed)
-        self.eels = eels or CountingDetector()
+        self.eels = eels or ScintillatorCamera(counts_per_electron=1.0 if specimen.recorded else 40.0)
         self.haadf = haadf or AnnularDetector()
-        self.optics = optics or Optics()
+        self.optics = optics or Optics.hidden(seed)
         self.probe_nm = probe_nm
-        self.time_scale = time_scale
-        self.controls = Settings().values
+        self.controls = default_controls()
         self.dose = DoseMap(specimen.size_nm, probe_nm=probe_nm)
+        self.probe = Probe(settle_s)
+        self.time_scale = time_scale
         self._clock = clock
-        self._start = self._now()
-        self._rng = np.random.default_rng([seed, 3])
-        self._lock = threading.Lock()
+        self._start = clock()
+        self._lock = threading.RLock()
+        self._noise = {name: np.random.default_rng([seed, 3, k]) for k, name in enumerate(("eels", "haadf", "disk"))}
 
-    def _now(self) -> float:
-        return float(self._clock())  # type: ignore[operator]
+    # --- time, beam and place
 
     @property
     def time_s(self) -> float:
         """Simulated seconds since the microscope was made."""
-        return (self._now() - self._start) * self.time_scale
+        return (self._clock() - self._start) * self.time_scale
 
     @property
     def beam_current_pA(self) -> float:
@@ -145,61 +101,140 @@ class VirtualMicroscope:
         """Energy of the first channel."""
         return self.specimen.axis.offset_eV + self.controls["ZLPtare"]
 
-    def to_specimen(self, stage_nm: Array) -> Array:
-        """Specimen coordinates of stage positions (..., 2) now: drift, stage and beam shift taken into account."""
+    def origin_nm(self, time_s: npt.ArrayLike) -> Array:
+        """Where the specimen's origin appears on the stage at times (...): moved there by stage and drift, seen
+        through the beam shift; (..., 2)."""
         c = self.controls
         stage = np.array([c["stage_position_m.y"], c["stage_position_m.x"]]) * 1e9
         shift = np.array([c["BeamShift.y"], c["BeamShift.x"]]) * 1e9
-        return stage_nm - stage - self.drift.offset_nm(self.time_s) + shift
+        return stage - shift + self.drift.offset_nm(time_s)
 
-    def scan(self, geometry: ScanGeometry, shape: tuple[int, int], dwell_s: float) -> Counts:
-        """A HAADF frame (h, w) in counts; the specimen takes its dose."""
-        with self._lock:
-            points = self.to_specimen(geometry.pixel_centres(shape))
-            per_pixel = electrons(self.beam_current_pA, dwell_s)
-            fraction = self.specimen.haadf(points)
-            pixel_nm = np.asarray(geometry.fov_nm) / shape
-            fraction = ndimage.gaussian_filter(fraction, self.probe_nm / pixel_nm, mode="nearest")
-            self.dose.add_area(points, per_pixel / float(np.prod(pixel_nm)))
-            return self.haadf.expose(fraction * per_pixel, self._rng)
+    def to_specimen(self, stage_nm: Array, time_s: npt.ArrayLike | None = None) -> Array:
+        """Specimen coordinates of stage positions (..., 2), now or at given times."""
+        return np.asarray(stage_nm, dtype=float) - self.origin_nm(self.time_s if time_s is None else time_s)
 
-    def mean_spectrum(self, stage_nm: Array, energy_eV: Array) -> Array:
-        """Noise-free spectrum at a stage position (2,) as the specimen is now; electrons per electron and eV."""
-        point = self.to_specimen(np.asarray(stage_nm, dtype=float))[None]
-        return self.specimen.spectra(point, energy_eV, self.dose.at(point))[0]
+    # --- images
 
-    def spectrum_frame(self, stage_nm: Array, exposure_s: float, shape: tuple[int, int]) -> Counts:
-        """A spectrometer camera frame (rows, channels) in counts; the specimen takes its dose.
+    def scan(self, geometry: ScanGeometry, shape: tuple[int, int], dwell_s: float, *, exposes: bool = True) -> Counts:
+        """A HAADF frame (h, w) in counts that begins now; the specimen takes its dose.
 
-        The beam lights a band of one sixteenth of the rows, evenly; the rest holds read noise alone.
+        Rows are taken one after the other, so drift shears the frame. ``exposes`` is False for what a further
+        detector sees of a scan that has been accounted for.
         """
         with self._lock:
-            rows, channels = shape
-            axis = self.specimen.axis
-            dispersion = axis.dispersion_eV * axis.channels / channels
-            energy = self.energy_offset_eV + dispersion * np.arange(channels)
-            total = electrons(self.beam_current_pA, exposure_s)
-            mean = self.mean_spectrum(stage_nm, energy) * dispersion * total
-            self.dose.add_point(self.to_specimen(np.asarray(stage_nm, dtype=float)), total)
-            band = max(1, rows // 16)
-            frame = (self.eels.read_noise_counts * self._rng.standard_normal(shape, np.float32)).astype(np.float32)
-            top = (rows - band) // 2
-            lit = np.broadcast_to(mean / band, (band, channels))
-            frame[top : top + band] = self.eels.expose(lit, self._rng)
+            begin = self.time_s
+            rows_s = begin + dwell_s * shape[1] * np.arange(shape[0])
+            points = geometry.pixel_centres(shape)
+            points -= self.origin_nm(rows_s)[:, None] if not self.drift.is_still else self.origin_nm(begin)
+            per_pixel = electrons(self.beam_current_pA, dwell_s)
+            if exposes:
+                centre = self.to_specimen(np.asarray(geometry.center_nm), rows_s[len(rows_s) // 2])
+                field = ScanGeometry(geometry.fov_nm, (centre[0], centre[1]), geometry.rotation_rad)
+                self.dose.add_area(field, per_pixel * shape[0] * shape[1])
+                self.probe.place(geometry.to_stage([1.0, 1.0]))
+        image = self.specimen.haadf(points)
+        if self.specimen.recorded:
+            return (image * (per_pixel > 0)).astype(np.float32)
+        pixel_nm = np.asarray(geometry.fov_nm) / shape
+        image = ndimage.gaussian_filter(image, self.probe_nm / pixel_nm, mode="nearest", truncate=3)
+        return self.haadf.expose(image * per_pixel, self._noise["haadf"])
+
+    # --- spectra
+
+    def park(self, stage_nm: npt.ArrayLike) -> None:
+        """Send the probe to a stage position (2,)."""
+        with self._lock:
+            self.probe.park(np.asarray(stage_nm, dtype=float), self.time_s)
+
+    def spectrum_frame(
+        self,
+        stage_nm: npt.ArrayLike,
+        exposure_s: float,
+        shape: tuple[int, int],
+        *,
+        binning: int | None = None,
+        first_channel: int = 0,
+    ) -> Counts:
+        """A spectrometer camera frame (rows, channels) in counts at a parked position; the specimen takes its dose.
+
+        The beam lights a band of one sixteenth of the rows, evenly; the rest holds read noise alone.
+
+        Args:
+            stage_nm: (2,) where the probe is parked, or has just been sent to.
+            exposure_s: collection time.
+            shape: rows and channels of the frame, after binning.
+            binning: unbinned channels per channel; by default as many as fit the axis.
+            first_channel: unbinned channel at which the frame begins.
+        """
+        with self._lock:
+            self.park(stage_nm)
+            positions, shares, times = self.probe.way(self.time_s, exposure_s)
+            points = self.to_specimen(positions, times)
+            taken = electrons(self.beam_current_pA, exposure_s) * shares
+            before = self.dose.at(points)
+            for point, count in zip(points, taken, strict=True):
+                self.dose.add_point(point, count)
+            # Bleaching goes on during the exposure; the dose half-way through stands for its mean.
+            dose = (before + self.dose.at(points)) / 2
+        return self._frame(shares @ self._spectra(points, dose), exposure_s, shape, binning, first_channel)
+
+    def scanned_frame(
+        self, stage_nm: Array, exposure_s: float, shape: tuple[int, int], *, binning: int | None = None
+    ) -> Counts:
+        """What the spectrometer's camera sees while the probe scans over stage positions (n, 2), evenly.
+
+        The dose is the scan's and is accounted for there.
+        """
+        points = self.to_specimen(stage_nm)
+        mean = self._spectra(points, self.dose.at(points)).mean(axis=0)
+        return self._frame(mean, exposure_s, shape, binning, 0)
+
+    def expected_counts(self, points_nm: npt.ArrayLike, exposure_s: float) -> Array:
+        """Ground truth: noise-free spectra (n, E) at specimen positions (n, 2), in counts as measured ones are.
+
+        They are those of a fresh specimen under an unblanked beam, unbinned, summed over the camera's rows; with no
+        drift, stage or beam shift, specimen positions are stage positions. What a scalarizer makes of them is what an
+        experiment is scored against.
+        """
+        spectra = self._spectra(np.atleast_2d(np.asarray(points_nm, dtype=float)), None)
+        if self.specimen.recorded:
+            return spectra
+        total = electrons(self.controls["BeamCurrent"] * 1e12, exposure_s)
+        return np.asarray(self.eels.spread(spectra)) * (total * self.eels.counts_per_electron)
+
+    def _spectra(self, points_nm: Array, dose_e_nm2: Array | None) -> Array:
+        """Noise-free spectra (n, E) per unbinned channel rather than per eV."""
+        axis = self.specimen.axis
+        energy = self.energy_offset_eV + axis.dispersion_eV * np.arange(axis.channels)
+        return self.specimen.spectra(points_nm, energy, dose_e_nm2) * axis.dispersion_eV
+
+    def _frame(
+        self, mean: Array, exposure_s: float, shape: tuple[int, int], binning: int | None, first_channel: int
+    ) -> Counts:
+        rows, channels = shape
+        binning = binning or max(1, len(mean) // channels)
+        mean = mean[first_channel : first_channel + channels * binning]
+        band = max(1, rows // LIT_ROWS)
+        lit = np.s_[(rows - band) // 2 : (rows - band) // 2 + band]
+        current = self.beam_current_pA
+        if self.specimen.recorded:
+            frame = np.zeros(shape, np.float32)
+            frame[lit] = binned(mean / band, binning) * (current > 0)
             return frame
+        rng = self._noise["eels"]
+        frame = self.eels.read_out(np.zeros(shape, np.float32), rng)
+        share = np.broadcast_to(mean * (electrons(current, exposure_s) / band), (band, len(mean)))
+        frame[lit] = self.eels.expose(share, rng, binning)
+        return frame
+
+    # --- the bright-field disk
 
     def disk_frame(self, exposure_s: float, shape: tuple[int, int]) -> Counts:
-        """A frame of the bright-field disk on the Ronchigram camera, in counts."""
-        with self._lock:
-            angles = (np.arange(shape[0]) + 0.5) / shape[0] - 0.5, (np.arange(shape[1]) + 0.5) / shape[1] - 0.5
-            width = self.optics.camera_rad
-            deflector = np.array([self.controls["CAperture.y"], self.controls["CAperture.x"]])
-            centre = np.asarray(self.optics.deflector_to_rad) @ deflector + np.asarray(self.optics.misalignment_rad)
-            radius = np.hypot(angles[0][:, None] * width - centre[0], angles[1][None] * width - centre[1])
-            pixel = width / shape[0]
-            disk = np.clip((self.optics.disk_rad - radius) / pixel + 0.5, 0, 1)
-            full = np.pi * (self.optics.disk_rad / pixel) ** 2
-            mean = disk * electrons(self.beam_current_pA, exposure_s) / full
-            counts = self._rng.normal(mean, np.sqrt(mean + 1e-9)) * self.eels.counts_per_electron
-            counts += self.eels.read_noise_counts * self._rng.standard_normal(shape, np.float32)
-            return counts.astype(np.float32)
+        """A frame (h, w) of the bright-field disk on the Ronchigram camera, in counts."""
+        deflector = np.array([self.controls["CAperture.y"], self.controls["CAperture.x"]])
+        share = self.optics.disk(self.optics.disk_centre(deflector), shape)
+        rng = self._noise["disk"]
+        signal = np.zeros(shape, np.float32)
+        lit = share > 0
+        signal[lit] = rng.poisson(share[lit] * electrons(self.beam_current_pA, exposure_s))
+        return self.eels.read_out(signal * np.float32(self.eels.counts_per_electron), rng)

@@ -12,50 +12,12 @@ from autoexp import events as ev
 from autoexp.engine import Engine
 from autoexp.errors import InstrumentBusyError, RunLogError
 from autoexp.guardian import ControlLimits, SiteLimits
-from autoexp.plan import Budget, GridAgent, ListAgent, OverviewSpec, PatchSpec, Plan, RandomAgent, Region, SpectrumSpec
+from autoexp.plan import Budget, GridAgent, ListAgent, OverviewSpec, Region, SpectrumSpec
 from autoexp.runlog import RunReader
 from autoexp.scalarizers import Edge, PeakPosition, Window
 from autoexp.state import fold
 
-
-def plan(**changes):
-    """A quick plan: 400 nm at 64 pixels, six spectra."""
-    given = {
-        "overview": OverviewSpec(fov_nm=400, pixels=64),
-        "patches": PatchSpec(pixels=8, stride=4),
-        "agent": RandomAgent(),
-        "budget": Budget(points=6),
-        **changes,
-    }
-    return Plan(**given)
-
-
-def run(plan, instrument, folder, locks, **given):
-    """Run to the end on this thread, in the way of a command line."""
-    engine = Engine(plan, instrument, folder, lock_folder=locks, beam_current_pA=50.0, **given)
-    engine.run()
-    return engine
-
-
-def until(condition, seconds=5.0):
-    """Wait for a condition."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.002)
-
-
-class Stepper:
-    """An observer that calls a function on the engine's thread at the n-th event of a class."""
-
-    def __init__(self, kind, act, nth=1):
-        self.kind, self.act, self.left = kind, act, nth
-
-    def __call__(self, record, state):
-        if isinstance(record.event, self.kind):
-            self.left -= 1
-            if self.left == 0:
-                self.act()
+from helpers import Stepper, plan, run, until
 
 
 def test_a_run_measures_its_budget_and_saves_everything(instrument, tmp_path, locks):

@@ -2,69 +2,33 @@
 
 Every particle is a rounded rectangle, which makes discs and rods special cases of one shape. The localised modes sit
 at corners and tips and along edges; the larger the particle the lower their energy, and a close neighbour pulls the
-facing corner mode further down and makes it brighter (hybridisation). Particles of one height look equally bright in
-HAADF, so what a patch looks like, not how bright it is, tells what its spectrum will be.
+facing corner mode further down and makes it brighter (hybridisation; Nelayah et al., Nature Physics 3, 348 (2007) map
+such modes by EELS). Particles of one height look equally bright in HAADF, so what a patch looks like, not how bright
+it is, tells what its spectrum will be.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy import ndimage, sparse
 
 from virtual_stem import eels
-from virtual_stem.specimen import Array, EnergyAxis, Goal, Image, Specimen, map_points, sample_map
+from virtual_stem.specimen import Array, EnergyAxis, Goal, MixtureSpecimen, View, sample_map
+from virtual_stem.specimens.particles import Particles
 
 BULK_EV = 3.8
+SOURCE_FWHM_EV = 0.12
 CORNER_DECAY_NM = 9.0
 EDGE_DECAY_NM = 7.0
 HYBRIDISATION_NM = 10.0
+REACH_NM = 45.0
+FILM_THICKNESS = 0.25  # in inelastic mean free paths
+
+# Mode energies are rounded to these bins, far narrower than the modes, so that equal energies share one shape.
+MODES_EV = np.round(np.arange(0.5, 3.6, 0.01), 2)
 
 
-@dataclass(frozen=True)
-class Particles:
-    """Rounded rectangles: centre (n, 2) nm, half sides (n, 2) nm, corner radius (n,) nm, angle (n,) rad."""
-
-    centre: Array
-    half: Array
-    radius: Array
-    angle: Array
-
-    def __len__(self) -> int:
-        return len(self.angle)
-
-    def local(self, points_nm: Array, index: int) -> Array:
-        """Positions (..., 2) in the frame of one particle."""
-        c, s = np.cos(self.angle[index]), np.sin(self.angle[index])
-        return (points_nm - self.centre[index]) @ np.array([[c, s], [-s, c]])
-
-    def signed_distance(self, local_nm: Array, index: int) -> Array:
-        """Distance (...,) to the outline in nm, negative inside."""
-        q = np.abs(local_nm) - (self.half[index] - self.radius[index])
-        outside = np.hypot(*np.moveaxis(np.maximum(q, 0), -1, 0))
-        inside = np.minimum(np.max(q, axis=-1), 0)
-        return outside + inside - self.radius[index]
-
-    def tips(self, index: int) -> Array:
-        """Where the localised modes sit, in the particle's frame: four corners, a rod's two ends, none of a disc."""
-        a, b = self.half[index]
-        r = self.radius[index]
-        if r < 0.6 * min(a, b):
-            d = 0.29 * r
-            return np.array([[sa * (a - d), sb * (b - d)] for sa in (-1, 1) for sb in (-1, 1)])
-        if abs(a - b) < 0.2 * max(a, b):
-            return np.empty((0, 2))
-        return np.array([[a, 0.0], [-a, 0.0]]) if a > b else np.array([[0.0, b], [0.0, -b]])
-
-    def tips_nm(self, index: int) -> Array:
-        """The same in the specimen's frame, (k, 2) nm."""
-        c, s = np.cos(self.angle[index]), np.sin(self.angle[index])
-        return self.tips(index) @ np.array([[c, -s], [s, c]]) + self.centre[index]
-
-
-class PlasmonicParticles(Specimen):
+class PlasmonicParticles(MixtureSpecimen):
     """Specimen (a): plasmonic nanoparticles whose modes depend on shape, size and neighbours.
 
     Args:
@@ -80,95 +44,72 @@ class PlasmonicParticles(Specimen):
         "corners and gaps of the large particles, where the low-energy corner mode is bright",
         {"kind": "window", "low_eV": 1.1, "high_eV": 1.7},
     )
+    view = View(fov_nm=500.0, pixels=512, exposure_s=0.05)
 
     def __init__(self, seed: int = 0, count: int = 110, size_nm: float = 1000.0):
         self.size_nm = size_nm
         rng = np.random.default_rng([seed, 1])
         self.particles = scatter_particles(rng, count, size_nm)
-        self._modes = _Modes(self.particles)
-        self._haadf = self._render(rng)
+        self._reach_nm = float(self.particles.reach.max()) + REACH_NM
+        self._set_modes()
+        self._haadf = self.particles.render(size_nm, 2048, rng)
 
     def haadf(self, points_nm: Array) -> Array:
         return sample_map(self._haadf, self.size_nm, points_nm)
 
-    def spectra(self, points_nm: Array, energy_eV: Array, dose_e_nm2: Array | None = None) -> Array:
+    def shapes(self, energy_eV: Array) -> Array:
         dispersion = float(energy_eV[1] - energy_eV[0])
-        surface = np.zeros((len(points_nm), len(energy_eV)))
-        thickness = np.full(len(points_nm), 0.25)
-        for index, near in self._modes.near(points_nm):
-            corner, edge_weight, inside = self._modes.weights(points_nm[near], index)
-            corner_eV, edge_eV = self._modes.corner_eV[index], self._modes.edge_eV[index]
-            surface[near] += np.einsum(
-                "nk,ke->ne", 0.045 * corner, eels.lorentzian(energy_eV, corner_eV, np.full(len(corner_eV), 0.22))
-            )
-            surface[near] += 0.022 * edge_weight[:, None] * eels.lorentzian(energy_eV, edge_eV, 0.30)
-            surface[near] += 0.10 * inside[:, None] * eels.lorentzian(energy_eV, BULK_EV, 0.25)
-            thickness[near] += 0.35 * inside
-        elastic = eels.zero_loss(energy_eV, fwhm_eV=0.12)
-        continuum = 0.004 * np.exp(-np.maximum(energy_eV, 0) / 6) * (energy_eV > 0.3)
-        lost = thickness[:, None] * continuum + surface
-        return np.exp(-thickness)[:, None] * elastic + _broaden(lost, 0.12 / dispersion)
+        lost = np.concatenate(
+            [
+                0.004 * np.exp(-np.maximum(energy_eV, 0) / 6)[None] * (energy_eV > 0.3),
+                0.10 * eels.lorentzian(energy_eV, [BULK_EV], 0.25),
+                0.045 * eels.lorentzian(energy_eV, MODES_EV, 0.22),
+                0.022 * eels.lorentzian(energy_eV, MODES_EV, 0.30),
+            ]
+        )
+        broad = ndimage.gaussian_filter1d(lost, SOURCE_FWHM_EV / dispersion / 2.3548, axis=-1, mode="nearest")
+        return np.concatenate([eels.zero_loss(energy_eV, SOURCE_FWHM_EV)[None], broad])
 
-    def _render(self, rng: np.random.Generator) -> Image:
-        pixels = 2048
-        step = self.size_nm / pixels
-        image = np.full((pixels, pixels), 0.02, np.float32)
-        film = ndimage.gaussian_filter(rng.standard_normal((pixels, pixels), np.float32), 6, mode="wrap")
-        image += 0.004 * film / film.std()
-        points = map_points(self.size_nm, pixels)
-        for index in range(len(self.particles)):
-            reach = float(np.hypot(*self.particles.half[index])) + 3
-            low = np.maximum(((self.particles.centre[index] - reach) / self.size_nm + 0.5) * pixels, 0).astype(int)
-            high = np.minimum(((self.particles.centre[index] + reach) / self.size_nm + 0.5) * pixels, pixels).astype(int)
-            box = np.s_[low[0] : high[0], low[1] : high[1]]
-            distance = self.particles.signed_distance(self.particles.local(points[box], index), index)
-            image[box] += (0.10 / (1 + np.exp(distance / 1.2))).astype(np.float32)
-        return ndimage.gaussian_filter(image, 0.6 / step)
+    def weights(self, points_nm: Array, dose_e_nm2: Array) -> sparse.csr_array:
+        point, particle = self.particles.near(points_nm, self._reach_nm)
+        local = self.particles.local(points_nm[point], particle)
+        distance = self.particles.signed_distance(local, particle)
+        inside = 1 / (1 + np.exp(np.minimum(distance / 1.5, 50)))
+        to_tip = np.linalg.norm(local[:, None] - self._tips[particle], axis=-1)
+        corner = self._gain[particle] * np.exp(-to_tip / CORNER_DECAY_NM)
+        bulk = np.bincount(point, inside, len(points_nm))
+        thickness = FILM_THICKNESS + 0.35 * bulk
 
+        every = np.arange(len(points_nm))
+        rows = [every, every, every, np.repeat(point, corner.shape[1]), point]
+        columns = [0 * every, 0 * every + 1, 0 * every + 2]
+        columns += [3 + self._corner_mode[particle].ravel(), 3 + len(MODES_EV) + self._edge_mode[particle]]
+        values = [np.exp(-thickness), thickness, bulk, corner.ravel(), np.exp(-np.abs(distance) / EDGE_DECAY_NM)]
+        entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
+        return sparse.csr_array(entries, shape=(len(points_nm), 3 + 2 * len(MODES_EV)))
 
-class _Modes:
-    """Mode energies of all particles, and their weights at a position."""
-
-    REACH_NM = 45.0
-
-    def __init__(self, particles: Particles):
-        self.particles = particles
-        self._tree = cKDTree(particles.centre)
-        self._reach = float(np.hypot(*particles.half.T).max()) + self.REACH_NM
+    def _set_modes(self) -> None:
+        """Mode energies, as bins, and gains of all particles' tips and edges."""
+        particles = self.particles
+        self._tips, exist = particles.tips()
         length = 2 * particles.half.max(axis=1)
         aspect = particles.half.max(axis=1) / particles.half.min(axis=1)
         base = 0.95 + 2.1 * np.exp(-length / 60.0) - 0.12 * (aspect - 1)
-        self.edge_eV = np.clip(base + 0.75, 1.9, 3.4)
-        self.corner_eV: list[Array] = []
-        self._gain: list[Array] = []
-        for index in range(len(particles)):
-            closeness = np.exp(-self._gaps(index) / HYBRIDISATION_NM)
-            self.corner_eV.append(np.clip(base[index] - 0.35 * closeness, 0.6, 3.3))
-            self._gain.append(1 + 1.5 * closeness)
+        closeness = np.exp(-self._gaps() / HYBRIDISATION_NM)
+        self._gain = exist * (1 + 1.5 * closeness)
+        self._corner_mode = _bin(np.clip(base[:, None] - 0.35 * closeness, 0.6, 3.3))
+        self._edge_mode = _bin(np.clip(base + 0.75, 1.9, 3.4))
 
-    def _gaps(self, index: int) -> Array:
-        """Distance in nm from each tip of a particle to the outline of the nearest other one."""
-        tips = self.particles.tips_nm(index)
+    def _gaps(self) -> Array:
+        """Distance (n, 4) in nm from each tip to the outline of the nearest other particle."""
+        particles = self.particles
+        owner = np.repeat(np.arange(len(particles)), self._tips.shape[1])
+        tips = particles.to_specimen(self._tips.reshape(-1, 2), owner)
+        tip, other = particles.near(tips, 2 * self._reach_nm)
+        tip, other = tip[other != owner[tip]], other[other != owner[tip]]
         gaps = np.full(len(tips), np.inf)
-        for other in self._tree.query_ball_point(self.particles.centre[index], 2 * self._reach):
-            if other != index and len(tips):
-                gaps = np.minimum(gaps, self.particles.signed_distance(self.particles.local(tips, other), other))
-        return np.maximum(gaps, 0)
-
-    def near(self, points_nm: Array) -> list[tuple[int, np.ndarray]]:
-        """For each particle within reach of any point: its index and the indices of those points."""
-        found = self._tree.query_ball_tree(cKDTree(points_nm), self._reach)
-        return [(index, np.asarray(near)) for index, near in enumerate(found) if near]
-
-    def weights(self, points_nm: Array, index: int) -> tuple[Array, Array, Array]:
-        """Corner (n, k), edge (n,) and bulk (n,) weights of one particle at each point."""
-        local = self.particles.local(points_nm, index)
-        distance = self.particles.signed_distance(local, index)
-        tips = self.particles.tips(index)
-        to_tip = np.linalg.norm(local[:, None, :] - tips[None], axis=-1)
-        inside = 1 / (1 + np.exp(distance / 1.5))
-        corner = self._gain[index] * np.exp(-to_tip / CORNER_DECAY_NM)
-        return corner, np.exp(-np.abs(distance) / EDGE_DECAY_NM), inside
+        np.minimum.at(gaps, tip, particles.signed_distance(particles.local(tips[tip], other), other))
+        return np.maximum(gaps, 0).reshape(self._tips.shape[:2])
 
 
 def scatter_particles(rng: np.random.Generator, count: int, size_nm: float) -> Particles:
@@ -206,5 +147,6 @@ def scatter_particles(rng: np.random.Generator, count: int, size_nm: float) -> P
     return Particles(np.array(centre), np.array(half), np.array(radius), np.array(angle))
 
 
-def _broaden(spectra: Array, fwhm_channels: float) -> Array:
-    return ndimage.gaussian_filter1d(spectra, fwhm_channels / 2.3548, axis=-1, mode="nearest")
+def _bin(energy_eV: Array) -> np.ndarray:
+    step = MODES_EV[1] - MODES_EV[0]
+    return np.clip(np.rint((energy_eV - MODES_EV[0]) / step), 0, len(MODES_EV) - 1).astype(np.intp)

@@ -1,0 +1,161 @@
+"""Makes every decision of a finished or interrupted run again, and compares it with what the log says."""
+
+from __future__ import annotations
+
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+from autoexp import events as ev
+from autoexp.agent import Agent, Suggestion
+from autoexp.agents import make_agent
+from autoexp.agents.space_filling import SpaceFillingPolicy
+from autoexp.campaigns.formats import DatasetError
+from autoexp.patches import Candidates, cut
+from autoexp.runlog import RunReader
+from autoexp.state import RunState, Settings
+
+ON_THE_SPOT = 1e-9  # fractions of the field
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A decision that came out otherwise.
+
+    Attributes:
+        id: the point.
+        agent: who decided.
+        recorded: candidate and position in the log.
+        replayed: candidate and position now; None where nothing was suggested.
+    """
+
+    id: int
+    agent: str
+    recorded: tuple[int | None, tuple[float, float]]
+    replayed: tuple[int | None, tuple[float, float]] | None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether a run's decisions follow from its log.
+
+    Attributes:
+        run_id: the run.
+        decisions: how many were made by agents.
+        operator: how many points the operator asked for.
+        differences: those that came out otherwise.
+    """
+
+    run_id: str
+    decisions: int
+    operator: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def reproduced(self) -> int:
+        """How many came out the same."""
+        return self.decisions - len(self.differences)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "run": self.run_id,
+            "decisions": self.decisions,
+            "reproduced": self.reproduced,
+            "operator": self.operator,
+            "differences": [vars(d) for d in self.differences],
+        }
+
+
+def verify(folder: str | pathlib.Path) -> Verification:
+    """Decide again, step by step, on what was known at each step.
+
+    Raises:
+        RunLogError: there is no run, or it cannot be read.
+        DatasetError: the run ended before its overview was taken.
+        MissingDependencyError: a library that the agent needs is not installed.
+    """
+    reader = RunReader(folder)
+    prepared = next(reader.events(ev.Prepared), None)
+    started = next(reader.events(ev.Started), None)
+    if prepared is None or started is None:
+        raise DatasetError(f"The run {reader.folder.name} ended before its overview was taken; there is nothing in it.")
+    witness = _Witness(started, cut(reader.array(prepared.overview), started.plan.patches))
+    for record in reader.records:
+        witness.see(record)
+    return witness.verification()
+
+
+class _Witness:
+    """Follows a log as the decider followed the run."""
+
+    def __init__(self, started: ev.Started, candidates: Candidates):
+        self._run_id = started.run_id
+        self._plan = started.plan
+        self._all = candidates
+        self._state = RunState()
+        self._decisions = 0
+        self._operator = 0
+        self._differences: list[Difference] = []
+        self._configure(Settings.of(started.plan))
+
+    def see(self, record: ev.Record) -> None:
+        """One more event: decide again before it if it is a decision, then take it in."""
+        event = record.event
+        if isinstance(event, ev.Decided):
+            self._decided(event)
+        before = self._state.settings
+        self._state = self._state.apply(record)
+        after = self._state.settings
+        resumed = isinstance(event, ev.PhaseChanged) and event.phase == "preparing"
+        if after and (resumed or _differ(before, after)):
+            self._configure(after)
+
+    def verification(self) -> Verification:
+        """What came out."""
+        return Verification(self._run_id, self._decisions, self._operator, tuple(self._differences))
+
+    def _configure(self, settings: Settings) -> None:
+        self._settings = settings
+        self._candidates = self._all.restricted(settings.regions)
+        self._agent: Agent | None = None
+        self._ingested: set[int] = set()
+
+    def _decided(self, decided: ev.Decided) -> None:
+        if decided.agent == "operator":
+            self._operator += 1
+            return
+        self._decisions += 1
+        pending = [self._state.points[i].suggestion for i in decided.pending]
+        found = self._again(decided).suggest(1, pending)
+        if not found or not _same(decided, found[0]):
+            replayed = (found[0].candidate, found[0].position) if found else None
+            recorded = decided.candidate, decided.position
+            self._differences.append(Difference(decided.id, decided.agent, recorded, replayed))
+
+    def _again(self, decided: ev.Decided) -> Agent:
+        """The agent as it was when it decided, with all that it knew."""
+        known = self._state.outcomes[: decided.known]
+        if decided.agent == SpaceFillingPolicy.name:
+            filler = SpaceFillingPolicy(self._candidates, self._plan.seed)
+            filler.ingest([outcome for _, outcome in known])
+            return filler
+        if self._agent is None:
+            budget = self._settings.budget.points
+            self._agent = make_agent(self._settings.agent, self._candidates, self._plan.seed, budget)
+        self._agent.ingest([outcome for i, outcome in known if i not in self._ingested])
+        self._ingested |= {i for i, _ in known}
+        return self._agent
+
+
+def _differ(before: Settings | None, after: Settings) -> bool:
+    """Whether the agent has to be made anew."""
+    if before is None:
+        return True
+    return (before.scalarizer, before.agent, before.regions) != (after.scalarizer, after.agent, after.regions)
+
+
+def _same(decided: ev.Decided, suggestion: Suggestion) -> bool:
+    if decided.candidate is not None:
+        return decided.candidate == suggestion.candidate
+    return all(abs(a - b) < ON_THE_SPOT for a, b in zip(decided.position, suggestion.position, strict=True))

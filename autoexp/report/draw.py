@@ -1,0 +1,134 @@
+"""Figures for pages that must look right in light, in dark, and on paper, and to colour-blind eyes.
+
+Only matplotlib's object interface is used, so that a report may be drawn on any thread and nobody's settings change.
+Text, axes and grid are drawn in marker colours that the page replaces by its own.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autoexp.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, FAINT = "#010203", "#040506"
+# Okabe and Ito's colours, and never without a second sign: dash or marker.
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a8a8a"
+_PAGE_COLOURS = {INK: "var(--ink)", FAINT: "var(--line)", BLUE: "var(--blue)", ORANGE: "var(--orange)"}
+_PAGE_COLOURS |= {GREEN: "var(--green)", PURPLE: "var(--purple)", GREY: "var(--muted)"}
+MAX_IMAGE = 1024
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """An empty figure with a transparent ground.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError("The report needs matplotlib: python -m pip install matplotlib") from error
+    return Figure(figsize=(width_in, height_in), facecolor="none", layout="constrained")
+
+
+def style(axes: Axes, title: str = "", x: str = "", y: str = "", grid: bool = True) -> Axes:
+    """The common look of all axes."""
+    axes.set_facecolor("none")
+    axes.set_title(title, fontsize=9.5, color=INK, loc="left")
+    axes.set_xlabel(x, fontsize=8.5, color=INK)
+    axes.set_ylabel(y, fontsize=8.5, color=INK)
+    axes.tick_params(labelsize=8, colors=INK, which="both")
+    for side, spine in axes.spines.items():
+        spine.set_color(INK)
+        spine.set_linewidth(0.6)
+        spine.set_visible(not grid or side in ("left", "bottom"))
+    if grid:
+        axes.grid(color=FAINT, linewidth=0.6)
+        axes.set_axisbelow(True)
+    axes.yaxis.get_offset_text().set(color=INK, fontsize=8)
+    return axes
+
+
+def legend(axes: Axes, **options: Any) -> None:
+    """A legend without a frame, if there is anything to explain."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK, **options)
+
+
+def colorbar(figure: Figure, image: Any, axes: Axes, label: str) -> None:
+    """A slim colour scale beside an image."""
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, aspect=25)
+    bar.ax.tick_params(labelsize=7.5, colors=INK)
+    bar.ax.yaxis.get_offset_text().set(color=INK, fontsize=7.5)
+    bar.set_label(label, fontsize=8, color=INK)
+    bar.outline.set_edgecolor(INK)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+
+
+def band(axes: Axes, curves: Sequence[npt.NDArray[np.float64]], label: str, color: str, dash: str = "-") -> None:
+    """The median of curves (k, m) of possibly different lengths, with the range from 10 to 90 % of them."""
+    length = min((len(curve) for curve in curves), default=0)
+    if not length:
+        return
+    stack = np.stack([curve[:length] for curve in curves])
+    x = np.arange(1, length + 1)
+    axes.plot(x, np.nanmedian(stack, axis=0), dash, color=color, linewidth=1.6, label=label)
+    if len(curves) > 1:
+        low, high = np.nanquantile(stack, [0.1, 0.9], axis=0)
+        axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+
+
+def small(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """An image of at most 1024 pixels a side; the mean of blocks where it is larger."""
+    factor = int(np.ceil(max(image.shape) / MAX_IMAGE))
+    if factor <= 1:
+        return np.asarray(image, dtype=np.float32)
+    rows, columns = (n // factor for n in image.shape)
+    block_rows = max(1, MAX_IMAGE // 16)
+    parts = []
+    for start in range(0, rows, block_rows):
+        stop = min(rows, start + block_rows)
+        part = np.asarray(image[start * factor : stop * factor, : columns * factor], dtype=np.float32)
+        parts.append(part.reshape(stop - start, factor, columns, factor).mean(axis=(1, 3)))
+    return np.concatenate(parts) if parts else np.asarray(image[:1, :1], dtype=np.float32)
+
+
+def limits(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """Grey levels that show what is there: the first to the last half per cent."""
+    low, high = (float(v) for v in np.nanquantile(values, [0.005, 0.995]))
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def to_svg(figure: Figure, label: str) -> str:
+    """The figure as SVG to stand inside a page, with no link to anywhere."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    head, _, body = svg.partition(">")
+    box = re.search(r'viewBox="[^"]*"', head)
+    for color, variable in _PAGE_COLOURS.items():
+        body = body.replace(color, variable)
+    return f'<svg role="img" aria-label="{label}" {box.group() if box else ""}>{body}'
+
+
+def to_png(figure: Figure, path: str | io.BytesIO, dpi: int = 150) -> None:
+    """The figure as an image on white, for slides."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None}) if dpi == 100 else figure.savefig(
+        path, dpi=dpi, format="png", facecolor="white"
+    )

@@ -1,0 +1,272 @@
+"""What a report tells, gathered from a run's log; nothing here draws or writes."""
+
+from __future__ import annotations
+
+import pathlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from autoexp import events as ev
+from autoexp.errors import RunLogError
+from autoexp.patches import Candidates, cut
+from autoexp.plan import Plan, VirtualInstrument
+from autoexp.runlog import RunReader
+from autoexp.state import Point, RunState, fold
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Map:
+    """A prediction of the whole field.
+
+    Attributes:
+        after: number of points that it rests on.
+        mean: (n,) in the scalarizer's units.
+        std: (n,) noise of a measurement included.
+        coverage: leave-one-out coverage of the 90 % interval, or None.
+    """
+
+    after: int
+    mean: Array
+    std: Array
+    coverage: float | None
+
+
+@dataclass(frozen=True)
+class TimeBudget:
+    """Where the time went, in seconds on the clock."""
+
+    total_s: float = 0.0
+    preparing_s: float = 0.0
+    exposing_s: float = 0.0
+    waiting_s: float = 0.0
+    paused_s: float = 0.0
+    running_s: float = 0.0
+
+    @property
+    def overhead_s(self) -> float:
+        """What a point costs beyond its exposure: parking the probe, reading out, writing."""
+        return max(0.0, self.running_s - self.exposing_s - self.waiting_s)
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line of the run's history.
+
+    Attributes:
+        elapsed_s: when.
+        kind: ``steering``, ``command``, ``phase``, ``warning``, ``failure`` or ``restored``.
+        text: what.
+    """
+
+    elapsed_s: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a log says about a run.
+
+    Attributes:
+        folder: the run's folder.
+        state: where the run stands.
+        started: its first event; None if nothing but damage was left of the log.
+        began: wall-clock time of the beginning.
+        overview: (h, w), or None if none was taken.
+        candidates: where it could measure, or None.
+        spectra: (m, E) records, mapped from disk.
+        energy: (E,) in ``energy_units``.
+        maps: predictions, oldest first.
+        time: where the time went.
+        notes: the history.
+        problems: what is missing or damaged in the folder.
+    """
+
+    folder: pathlib.Path
+    state: RunState
+    started: ev.Started | None
+    began: str
+    overview: npt.NDArray[np.floating] | None
+    candidates: Candidates | None
+    spectra: npt.NDArray[np.float32]
+    energy: Array
+    energy_units: str
+    maps: tuple[Map, ...]
+    time: TimeBudget
+    notes: tuple[Note, ...]
+    problems: tuple[str, ...] = field(default=())
+
+    @property
+    def plan(self) -> Plan | None:
+        """What was planned."""
+        return self.state.plan
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the instrument was a simulation."""
+        return bool(self.started and self.started.instrument.get("simulated"))
+
+    @property
+    def units(self) -> str:
+        """Units of the values."""
+        return self.state.settings.scalarizer.units if self.state.settings else ""
+
+    def spectrum(self, point: Point) -> npt.NDArray[np.float32] | None:
+        """The recorded spectrum of a point."""
+        if point.record is None or not 0 <= point.record < len(self.spectra):
+            return None
+        return np.asarray(self.spectra[point.record])
+
+    def place_nm(self, point: Point) -> tuple[float, float] | None:
+        """Where a point lies in the field, (y, x) nm from its top left corner; None where that is not calibrated."""
+        fov = self.state.prepared.fov_nm if self.state.prepared else None
+        return (point.position[0] * fov[0], point.position[1] * fov[1]) if fov else None
+
+    def place_px(self, point: Point) -> tuple[float, float] | None:
+        """Where a point lies in the overview, (y, x) pixels from its top left corner."""
+        shape = self.state.prepared.shape if self.state.prepared else None
+        return (point.position[0] * shape[0], point.position[1] * shape[1]) if shape else None
+
+    def ranked(self) -> list[Point]:
+        """Measured points, the one that serves the goal best first."""
+        sign = -1.0 if self.goal == "maximize" else 1.0
+        return sorted((p for p in self.state.measured if np.isfinite(p.value)), key=lambda p: sign * p.value)
+
+    @property
+    def goal(self) -> str:
+        """Whether the best value is the largest or the smallest."""
+        return str(getattr(self.state.settings.agent, "goal", "maximize")) if self.state.settings else "maximize"
+
+
+def gather(folder: str | pathlib.Path) -> Facts:
+    """Read a run.
+
+    Raises:
+        RunLogError: there is no run, or it was written by a newer version.
+    """
+    reader = RunReader(folder)
+    state = fold(reader.records)
+    problems: list[str] = []
+    if reader.damaged_bytes:
+        problems.append(f"The last {reader.damaged_bytes:,} bytes of the log are damaged and were left out.")
+    overview = _overview(reader, state, problems)
+    candidates = cut(overview, state.plan.patches) if overview is not None and state.plan else None
+    opened = state.spectra
+    return Facts(
+        folder=reader.folder,
+        state=state,
+        started=next(reader.events(ev.Started), None),
+        began=reader.records[0].utc,
+        overview=overview,
+        candidates=candidates.restricted(state.settings.regions) if candidates and state.settings else candidates,
+        spectra=reader.spectra(),
+        energy=opened.offset + opened.scale * np.arange(opened.channels) if opened else np.empty(0),
+        energy_units=opened.units if opened else "eV",
+        maps=_maps(reader, len(candidates) if candidates else 0, problems),
+        time=_time(reader.records, state),
+        notes=tuple(_notes(reader.records)),
+        problems=tuple(problems),
+    )
+
+
+def _overview(reader: RunReader, state: RunState, problems: list[str]) -> npt.NDArray[np.floating] | None:
+    if state.prepared is None:
+        return None
+    try:
+        return reader.array(state.prepared.overview)
+    except RunLogError as error:
+        problems.append(f"The overview cannot be shown: {error}")
+        return None
+
+
+def _maps(reader: RunReader, candidates: int, problems: list[str]) -> tuple[Map, ...]:
+    maps = []
+    for event in reader.events(ev.Predicted):
+        try:
+            mean, std = np.asarray(reader.array(event.array), dtype=float)
+        except (RunLogError, ValueError) as error:
+            problems.append(f"A prediction cannot be shown: {error}")
+            continue
+        if len(mean) == candidates:
+            maps.append(Map(event.after, mean, std, event.coverage))
+    return tuple(maps)
+
+
+def _time(records: list[ev.Record], state: RunState) -> TimeBudget:
+    spent: dict[str, float] = {}
+    exposing = waiting = waited = 0.0
+    phase, since = "idle", 0.0
+    for record in records:
+        event = record.event
+        spent[phase] = spent.get(phase, 0.0) + max(0.0, record.elapsed_s - since)
+        since = record.elapsed_s
+        if isinstance(event, ev.PhaseChanged):
+            phase = event.phase
+        elif isinstance(event, ev.Exposing):
+            exposing += event.exposure_s
+        elif isinstance(event, ev.Measured):
+            # The engine counts from its own start, so after a resume the count begins anew.
+            waiting += event.waited_s - waited if event.waited_s >= waited else event.waited_s
+            waited = event.waited_s
+    instrument = state.plan.instrument if state.plan else None
+    pace = instrument.time_scale if isinstance(instrument, VirtualInstrument) else 1.0
+    return TimeBudget(
+        total_s=records[-1].elapsed_s,
+        preparing_s=spent.get("preparing", 0.0),
+        exposing_s=exposing / pace,
+        waiting_s=waiting,
+        paused_s=spent.get("paused", 0.0) + spent.get("suspended", 0.0),
+        running_s=spent.get("running", 0.0),
+    )
+
+
+def _notes(records: list[ev.Record]) -> list[Note]:
+    notes = [_note(record.elapsed_s, record.event) for record in records]
+    return [note for note in notes if note is not None]
+
+
+def _note(at: float, event: ev.Event) -> Note | None:
+    match event:
+        case ev.Steered():
+            refused = f"; refused: {event.refused}" if event.refused else ""
+            return Note(at, "steering", steering_in_words(event.command) + refused)
+        case ev.Commanded():
+            refused = f"; refused: {event.refused}" if event.refused else ""
+            return Note(at, "command", event.verb + refused)
+        case ev.PhaseChanged() if event.phase in ("paused", "suspended", "faulted"):
+            return Note(at, "phase", f"{event.phase}: {event.reason}")
+        case ev.Warned():
+            return Note(at, "warning", event.message)
+        case ev.Failed():
+            return Note(at, "failure", f"point {event.id + 1} ({event.fault}): {event.message}")
+        case ev.Skipped():
+            return Note(at, "failure", f"point {event.id + 1} skipped: {event.reason}")
+        case ev.Restored() if event.problems:
+            return Note(at, "restored", "; ".join(event.problems))
+    return None
+
+
+def steering_in_words(command: ev.Steering) -> str:
+    """A steering command as a sentence without a subject."""
+    match command:
+        case ev.SetScalarizer():
+            return f"look for {command.scalarizer.describe()}"
+        case ev.SetAgent():
+            return f"let the {command.agent.kind} agent decide"
+        case ev.SetAcquisition():
+            return f"choose by {command.acquisition.kind.replace('-', ' ')}"
+        case ev.SetBudget():
+            return f"take {command.budget.points} points"
+        case ev.AddRegion():
+            what = "measure only in" if command.region.kind == "include" else "leave out"
+            return f"{what} the region {command.region.id}"
+        case ev.RemoveRegion():
+            return f"forget the region {command.id}"
+        case ev.MeasureHere():
+            y, x = command.position
+            return f"measure at ({y:.3f}, {x:.3f}) next"
+    return "take the last change back"

@@ -1,0 +1,271 @@
+"""The report of a run: one file that stands by itself, for runs of every kind and every ending."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import pathlib
+
+import numpy as np
+
+from autoexp import __version__
+from autoexp.plan import AgentSpec, DeepKernelAgent, ListAgent
+from autoexp.report import figures, html
+from autoexp.report.facts import Facts, gather
+from autoexp.report.truth import Score, Truth, quality_of, score_of, truth_of, visited
+from autoexp.state import Point
+
+TOP_POINTS = 12
+ENDINGS = {
+    "completed": "completed",
+    "stopped": "stopped by the operator",
+    "aborted": "aborted by the operator",
+    "halted": "halted by the operator",
+    "faulted": "ended by a fault",
+    "discarded": "discarded",
+}
+
+
+def write_report(folder: str | os.PathLike[str]) -> pathlib.Path:
+    """Write ``report.html`` into a run's folder; an older one is replaced in one step.
+
+    Raises:
+        RunLogError: there is no run, or the report cannot be written.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    facts = gather(pathlib.Path(folder))
+    return html.save(facts.folder / "report.html", render(facts, truth_of(facts)))
+
+
+def render(facts: Facts, truth: Truth | None) -> str:
+    """The page of a run; ``truth`` is None where nobody knows it."""
+    score = score_of(facts, truth) if truth else None
+    places = visited(facts) if truth else []
+    parts = [
+        _header(facts),
+        _tiles(facts, score),
+        *(html.alert(problem) for problem in facts.problems),
+        _trouble(facts),
+        html.section("What was asked", html.facts(_asked(facts))),
+        html.section(
+            "Where it measured",
+            html.figure(
+                figures.overview(facts),
+                "Points are numbered in the order in which they were decided; the ring marks the best, a cross an "
+                "exposure that gave nothing usable.",
+            ),
+        ),
+        html.section(
+            "What it found",
+            _found(score),
+            html.row(
+                html.figure(figures.learning_curve(facts, truth), _curve_caption(truth)),
+                html.figure(figures.recall_curve(facts, truth, places)),
+            ),
+            html.paragraph(truth.how if truth else ""),
+        ),
+        html.section("Best spectrum", html.figure(figures.best_spectrum(facts))),
+        html.section(
+            "What the model believes",
+            html.figure(figures.maps(facts, truth), _maps_caption(facts)),
+            html.row(html.figure(figures.foresight(facts), _foresight(facts)), _quality(facts, truth)),
+        ),
+        html.section("Best points", _points_table(facts, truth)),
+        html.section("Time and dose", _time(facts), html.facts(_dose(facts))),
+        html.section("Steering, warnings and failures", _history(facts)),
+        html.section("Made with", html.facts(_software(facts))),
+        f"<footer>Written by nionswift-autoexp {__version__} from the run's log, {facts.folder.name}.</footer>",
+    ]
+    return html.page(f"{facts.state.run_id or facts.folder.name}: report", "\n".join(part for part in parts if part))
+
+
+def _header(facts: Facts) -> str:
+    name = facts.plan.name if facts.plan else facts.folder.name
+    badge = '<span class="badge">SIMULATED</span>' if facts.simulated else ""
+    finished = facts.state.finished
+    ending = ENDINGS.get(finished.ending, finished.ending) if finished else "not finished"
+    instrument = facts.started.instrument.get("name", "") if facts.started else ""
+    line = " · ".join(part for part in (facts.folder.name, instrument, _when(facts.began)) if part)
+    return (
+        f"<header><h1>{html.text(name)}{badge}<span class='badge plain'>{html.text(ending)}</span></h1>"
+        f"<p>{html.text(line)}</p></header>"
+    )
+
+
+def _when(utc: str) -> str:
+    try:
+        return datetime.datetime.fromisoformat(utc).strftime("%d %B %Y, %H:%M:%S %Z")
+    except ValueError:
+        return utc
+
+
+def _tiles(facts: Facts, score: Score | None) -> str:
+    state, ranked = facts.state, facts.ranked()
+    pairs = [(f"{len(state.measured)}", f"spectra of {state.settings.budget.points if state.settings else 0} allowed")]
+    if ranked:
+        pairs.append((html.number(ranked[0].value, facts.units), f"best value, point {ranked[0].id + 1}"))
+    if score:
+        pairs.append((html.percent(score.share_of_best), "of the way from the typical to the best place"))
+        pairs.append((html.percent(score.recall), f"of the best 1 % found ({score.top} places)"))
+    if state.prepared and state.prepared.candidates:
+        pairs.append((html.percent(len(state.measured) / state.prepared.candidates), "of the candidates measured"))
+    pairs.append((html.seconds(facts.time.total_s), "in all"))
+    if state.dose_e:
+        pairs.append((html.number(state.dose_e, "e⁻", 3), "into the specimen"))
+    return html.tiles(pairs)
+
+
+def _trouble(facts: Facts) -> str:
+    finished = facts.state.finished
+    if finished is None:
+        return html.alert("This run has not ended; it may be going on, or it was interrupted and can be resumed.")
+    if finished.ending in ("completed", "stopped"):
+        return ""
+    return html.alert(f"The run was {ENDINGS.get(finished.ending, finished.ending)}: {finished.reason}")
+
+
+def _asked(facts: Facts) -> list[tuple[str, object]]:
+    plan, settings = facts.plan, facts.state.settings
+    if plan is None or settings is None:
+        return []
+    budget = settings.budget
+    limits = [f"{budget.points} points"]
+    limits += [html.seconds(budget.time_s)] if budget.time_s is not None else []
+    limits += [f"{budget.dose_e:.3g} electrons"] if budget.dose_e is not None else []
+    overview, patches = plan.overview, plan.patches
+    return [
+        ("Look for", f"{settings.scalarizer.describe()}; the {_extreme(facts)} value counts"),
+        ("Decided by", agent_in_words(settings.agent)),
+        ("Budget", ", ".join(limits)),
+        ("Overview", f"{overview.fov_nm:g} nm, {overview.pixels} × {overview.pixels} px, {overview.dwell_us:g} µs a pixel"),
+        ("Candidates", f"{plan.candidates():,}: patches of {patches.pixels} px, one every {patches.stride} px"),
+        ("Each spectrum", f"{plan.spectrum.exposure_s * 1000:g} ms, binning {plan.spectrum.binning}"),
+        ("Seed", plan.seed),
+    ]
+
+
+def agent_in_words(agent: AgentSpec) -> str:
+    """Who decides, in words."""
+    if isinstance(agent, DeepKernelAgent):
+        parameters = agent.acquisition.model_dump(exclude={"kind"})
+        shown = "".join(f" ({name} = {value:g})" for name, value in parameters.items())
+        how = f"{agent.acquisition.kind.replace('-', ' ')}{shown}"
+        return f"deep kernel learning, {how}, after {agent.seeds} space-filling points"
+    if isinstance(agent, ListAgent):
+        return f"a given list of {len(agent.positions)} positions"
+    return {"grid": "an even raster", "random": "chance", "features": "features of the overview"}.get(agent.kind, agent.kind)
+
+
+def _extreme(facts: Facts) -> str:
+    return "highest" if facts.goal == "maximize" else "lowest"
+
+
+def _found(score: Score | None) -> str:
+    if score is None:
+        return ""
+    return html.paragraph(
+        f"The best place that it measured lies {html.percent(score.share_of_best)} of the way from a typical place to "
+        f"the best place there is. Of the {score.top} places that make up the best 1 %, it measured "
+        f"{html.percent(score.recall)}."
+    )
+
+
+def _curve_caption(truth: Truth | None) -> str:
+    if truth is None:
+        return "Measured values. What other policies would have found is not known: there is no ground truth."
+    seeds = len(truth.random.runs)
+    return f"True values at the measured places; the baselines are replayed on the same truth, random with {seeds} seeds."
+
+
+def _maps_caption(facts: Facts) -> str:
+    if not facts.maps:
+        return ""
+    last = facts.maps[-1]
+    known = f" Leave-one-out coverage of its 90 % interval: {last.coverage:.0%}." if last.coverage is not None else ""
+    return f"The model after {last.after} points; the dots are the measured ones.{known}"
+
+
+def _foresight(facts: Facts) -> str:
+    inside, count = figures.foresight_coverage(facts)
+    return f"Bars span the 90 % interval; {inside} of {count} points fell into it." if count else ""
+
+
+def _quality(facts: Facts, truth: Truth | None) -> str:
+    svg = figures.map_quality(facts, truth)
+    quality = quality_of(facts, truth, facts.maps[-1]) if truth and facts.maps else None
+    if not svg or quality is None:
+        return ""
+    return html.figure(
+        svg,
+        f"On the candidates that were not measured, at the end: error {quality.error:.2f} of the spread of the truth; "
+        f"{quality.coverage:.0%} of new measurements would fall into the 90 % interval.",
+    )
+
+
+def _points_table(facts: Facts, truth: Truth | None) -> str:
+    heads = ["Point", "y, x (px)", "y, x (nm)", f"Value ± noise ({facts.units})".replace(" ()", "")]
+    heads += ["True value"] if truth else []
+    heads += ["Why it was chosen"]
+    rows = []
+    for point in facts.ranked()[:TOP_POINTS]:
+        cells = [str(point.id + 1), _pair(facts.place_px(point)), _pair(facts.place_nm(point)), _value(point)]
+        cells += [html.number(truth.points.get(point.id))] if truth else []
+        rows.append([*cells, html.text(f"{point.reason} ({point.agent})")])
+    return html.table(heads, rows, numeric=range(len(heads) - 1))
+
+
+def _pair(place: tuple[float, float] | None) -> str:
+    return "–" if place is None else f"{place[0]:.1f}, {place[1]:.1f}"
+
+
+def _value(point: Point) -> str:
+    return f"{html.number(point.value)} ± {html.number(point.noise, digits=2)}" if np.isfinite(point.value) else "–"
+
+
+def _time(facts: Facts) -> str:
+    time = facts.time
+    shares = [
+        ("exposing spectra", time.exposing_s, "var(--blue)"),
+        ("waiting for decisions", time.waiting_s, "var(--orange)"),
+        ("overhead: parking the probe, reading out, writing", time.overhead_s, "var(--green)"),
+        ("preparing, overview included", time.preparing_s, "var(--purple)"),
+        ("paused", time.paused_s, "var(--muted)"),
+    ]
+    whole = sum(spent for _, spent, _ in shares)
+    if not whole:
+        return ""
+    bar = "".join(f'<i style="width:{100 * s / whole:.2f}%;background:{c}"></i>' for _, s, c in shares if s > 0)
+    rows = [
+        [f'<span class="key" style="background:{color}"></span>{html.text(name)}', html.seconds(spent), f"{spent / whole:.1%}"]
+        for name, spent, color in shares
+    ]
+    return f'<div class="share">{bar}</div>' + html.table(["Where the time went", "", ""], rows, numeric=(1, 2))
+
+
+def _dose(facts: Facts) -> list[tuple[str, object]]:
+    state = facts.state
+    if not state.dose_e:
+        return [("Dose", "not known: the instrument does not tell its beam current")] if state.measured else []
+    points = [p.dose_e for p in state.points.values() if p.dose_e]
+    overview = state.prepared.dose_e if state.prepared else 0.0
+    return [
+        ("Dose in all", f"{state.dose_e:.3g} electrons"),
+        ("Overview", f"{overview:.3g} electrons"),
+        ("Each spectrum", f"{np.median(points):.3g} electrons, {len(points)} exposures" if points else ""),
+    ]
+
+
+def _history(facts: Facts) -> str:
+    rows = [[html.seconds(n.elapsed_s), html.text(n.kind), html.text(n.text)] for n in facts.notes]
+    if not rows:
+        return html.paragraph("Nobody steered, nothing was warned of, and nothing failed.") if facts.state.points else ""
+    return html.table(["When", "What", ""], rows, numeric=(0,))
+
+
+def _software(facts: Facts) -> list[tuple[str, object]]:
+    if facts.started is None:
+        return []
+    instrument = facts.started.instrument
+    devices = ", ".join(str(instrument[key]) for key in ("scan", "camera") if instrument.get(key))
+    name = f"{instrument.get('name', '')}{' (SIMULATED)' if facts.simulated else ''}"
+    return [("Instrument", name), ("Devices", devices), *facts.started.software.items()]

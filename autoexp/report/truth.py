@@ -1,0 +1,164 @@
+"""What was there to be found: known only where the specimen is virtual, or a recording played by the virtual microscope.
+
+The truth at a position is the specimen's noise-free spectrum there, scaled to the counts of the run's exposure and
+scored by the run's scalarizer. The specimen is taken fresh and where the overview showed it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from autoexp.campaigns import metrics
+from autoexp.campaigns.datasets import Dataset
+from autoexp.campaigns.replay import Campaign, Replay, replay
+from autoexp.plan import GridAgent, RandomAgent, VirtualInstrument
+from autoexp.report.facts import Facts, Map
+from autoexp.scalarizers import Scores
+from autoexp.session import make_specimen
+
+Array = npt.NDArray[np.float64]
+BLOCK = 512
+RANDOM_SEEDS = 20
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The ground truth of a run.
+
+    Attributes:
+        candidates: (n,) value at every candidate.
+        noise: (n,) standard deviation that a measurement there would have.
+        points: value at the place of each measured point, by its id.
+        raster: an even raster of as many points, on the same truth.
+        random: random choices of as many points, on the same truth.
+        how: how the truth was computed, as sentences for the reader.
+    """
+
+    candidates: Array
+    noise: Array
+    points: dict[int, float]
+    raster: Replay
+    random: Replay
+    how: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a run found of what there was.
+
+    Attributes:
+        share_of_best: best true value found, 0 for the median of all candidates, 1 for the best.
+        recall: share of the best 1 % of all candidates that was measured.
+        top: number of candidates in that 1 %.
+    """
+
+    share_of_best: float
+    recall: float
+    top: int
+
+
+def truth_of(facts: Facts) -> Truth | None:
+    """The truth behind a run, or None where nobody knows it."""
+    plan, prepared = facts.plan, facts.state.prepared
+    instrument = plan.instrument if plan else None
+    if not isinstance(instrument, VirtualInstrument) or prepared is None or prepared.fov_nm is None:
+        return None
+    if facts.candidates is None or facts.state.spectra is None or facts.state.settings is None:
+        return None
+    measured = [p for p in facts.state.measured if np.isfinite(p.value)]
+    if not measured:
+        return None
+    try:
+        at = _Scorer(facts, instrument)
+        candidates = at(facts.candidates.positions)
+        points = at(np.array([p.position for p in measured]))
+    except Exception as error:  # the simulator, or a recorded file that is gone; the report does without
+        log.warning("The ground truth of %s cannot be computed: %s", facts.folder, error)
+        return None
+    return Truth(
+        candidates=candidates.value,
+        noise=candidates.std,
+        points={p.id: float(v) for p, v in zip(measured, points.value, strict=True)},
+        raster=_baseline(facts, candidates, Campaign(agent=GridAgent(), budget=len(measured))),
+        random=_baseline(facts, candidates, Campaign(agent=RandomAgent(), budget=len(measured), seeds=RANDOM_SEEDS)),
+        how=_how(instrument),
+    )
+
+
+def score_of(facts: Facts, truth: Truth) -> Score:
+    """What the run found."""
+    goal = metrics.goal_of(facts.state.settings.agent if facts.state.settings else None)
+    values = list(truth.points.values())
+    return Score(
+        share_of_best=float(metrics.share_of_best(values, truth.candidates, goal)[-1]),
+        recall=float(metrics.recall(visited(facts), truth.candidates, goal)[-1]),
+        top=len(metrics.top_candidates(truth.candidates, goal)),
+    )
+
+
+def visited(facts: Facts) -> list[int]:
+    """The candidates that were measured, in order; a free position counts as the candidate nearest to it."""
+    assert facts.candidates is not None
+    points = [p for p in facts.state.measured if np.isfinite(p.value)]
+    return [facts.candidates.nearest(p.position) if p.candidate is None else p.candidate for p in points]
+
+
+def quality_of(facts: Facts, truth: Truth, prediction: Map) -> metrics.MapQuality | None:
+    """How well a prediction agreed with new measurements on the candidates that it had not seen."""
+    seen = visited(facts)[: prediction.after]
+    return metrics.map_quality(prediction.mean, prediction.std, truth.candidates, seen, truth.noise)
+
+
+class _Scorer:
+    """The specimen's noise-free value at any position of the overview."""
+
+    def __init__(self, facts: Facts, instrument: VirtualInstrument):
+        from virtual_stem.detector import electrons
+        from virtual_stem.microscope import ScanGeometry
+
+        state = facts.state
+        assert state.plan and state.prepared and state.spectra and state.settings and state.prepared.fov_nm
+        self._geometry = ScanGeometry(state.prepared.fov_nm, state.prepared.center_nm, state.prepared.rotation_rad)
+        self._specimen = make_specimen(instrument)
+        self._energy = facts.energy
+        self._gain = state.spectra.counts_per_electron or 1.0
+        exposed = electrons(instrument.beam_current_pA, state.plan.spectrum.exposure_s)
+        self._counts = exposed * abs(state.spectra.scale) * self._gain
+        self._scalarizer = state.settings.scalarizer
+
+    def __call__(self, positions: Array) -> Scores:
+        stage = self._geometry.to_stage(positions)
+        scores = []
+        for start in range(0, len(stage), BLOCK):
+            spectra = self._specimen.spectra(stage[start : start + BLOCK], self._energy)
+            scores.append(self._scalarizer.score(spectra * self._counts, self._energy, self._gain))
+        return Scores(np.concatenate([s.value for s in scores]), np.concatenate([s.std for s in scores]))
+
+
+def _baseline(facts: Facts, truth: Scores, campaign: Campaign) -> Replay:
+    assert facts.candidates is not None and facts.state.settings is not None
+    candidates = facts.candidates
+    dataset = Dataset(
+        name="ground truth",
+        path="",
+        image=candidates.image,
+        positions=candidates.positions,
+        shape=candidates.shape,
+        scalar=truth.value,
+        regions=facts.state.settings.regions,
+    )
+    return replay(dataset, campaign)
+
+
+def _how(instrument: VirtualInstrument) -> str:
+    drift = "The specimen drifted during the run; that is neglected. " if any(instrument.drift_nm_s) else ""
+    return (
+        f"The truth is the noise-free spectrum of the specimen “{instrument.specimen}” (seed {instrument.seed}) at every "
+        "candidate, in counts of this run's exposure, scored by the same scalarizer. "
+        f"{drift}The specimen is taken fresh: dose and damage of the run are not in it."
+    )

@@ -1,0 +1,247 @@
+"""What the operator enters, kept between sessions, and how it becomes a plan."""
+
+from __future__ import annotations
+
+import gettext
+import json
+import typing
+
+from nion.utils import Converter, Event, Model
+from pydantic import ValidationError
+
+from autoexp import plan as planning
+from autoexp import scalarizers
+from autoexp.errors import PlanError
+
+_ = gettext.gettext
+
+SCALARIZERS = (
+    ("window", _("Intensity in a window")),
+    ("edge", _("Edge above its background")),
+    ("peak-height", _("Height of a peak")),
+    ("peak-position", _("Position of a peak")),
+    ("peak-width", _("Width of a peak")),
+    ("ratio", _("Ratio of two windows")),
+    ("similarity", _("Likeness to a target spectrum")),
+)
+AGENTS = (
+    ("deep-kernel", _("Deep kernel learning")),
+    ("grid", _("Raster")),
+    ("random", _("Random points")),
+    ("features", _("Bright features")),
+)
+ACQUISITIONS = (
+    ("upper-confidence-bound", _("Find the interesting fraction")),
+    ("expected-improvement", _("Find the extreme")),
+    ("maximum-variance", _("Learn the whole map")),
+    ("probability-of-improvement", _("Improve as surely as possible")),
+    ("thompson-sampling", _("Follow a random draw")),
+)
+GOALS = (("maximize", _("high values")), ("minimize", _("low values")))
+
+DEFAULTS: dict[str, typing.Any] = {
+    "fov_nm": 500.0,
+    "pixels": 512,
+    "dwell_us": 4.0,
+    "scalarizer": 0,
+    "low_eV": 1.1,
+    "high_eV": 1.7,
+    "second_low_eV": 0.3,
+    "second_high_eV": 0.9,
+    "agent": 0,
+    "acquisition": 0,
+    "goal": 0,
+    "parameter": 2.0,
+    "patch_px": 16,
+    "stride_px": 8,
+    "seeds": 10,
+    "exposure_ms": 50.0,
+    "binning": 1,
+    "points": 60,
+    "minutes": 0.0,
+    "target": None,
+}
+KEY = "autoexp/form"
+
+
+class PlanForm:
+    """The fields of the panel, each a property model under its own name.
+
+    Args:
+        stored: model of the stored text, persistent between sessions.
+    """
+
+    def __init__(self, stored: typing.Any):
+        self.changed_event = Event.Event()
+        self._stored = stored
+        self._fields: dict[str, Model.PropertyModel[typing.Any]] = {}
+        self._quiet = False
+        values = {**DEFAULTS, **_read(stored.value)}
+        for name in DEFAULTS:
+            field = Model.PropertyModel[typing.Any](values[name])
+            field.on_value_changed = self._changed
+            self._fields[name] = field
+        self.integer = Converter.IntegerToStringConverter()
+        self.number = Converter.FloatToStringConverter("{:g}")
+        self.optional = _OptionalNumber()
+
+    def __getattr__(self, name: str) -> Model.PropertyModel[typing.Any]:
+        try:
+            return typing.cast("Model.PropertyModel[typing.Any]", self.__dict__["_fields"][name])
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def close(self) -> None:
+        """Let go of everything that refers to this form."""
+        for field in self._fields.values():
+            field.on_value_changed = None
+            field.close()
+
+    def set(self, **values: typing.Any) -> None:
+        """Set several fields, and tell of it once."""
+        self._quiet = True
+        try:
+            for name, value in values.items():
+                self._fields[name].value = value
+        finally:
+            self._quiet = False
+        self._changed(None)
+
+    def value(self, name: str) -> typing.Any:
+        """Value of a field."""
+        return self._fields[name].value
+
+    # --- from fields to a plan
+
+    @property
+    def scalarizer_kind(self) -> str:
+        """Kind of the chosen scalarizer."""
+        return SCALARIZERS[self.value("scalarizer") or 0][0]
+
+    @property
+    def agent_kind(self) -> str:
+        """Kind of the chosen agent."""
+        return AGENTS[self.value("agent") or 0][0]
+
+    @property
+    def acquisition_kind(self) -> str:
+        """Kind of the chosen acquisition function."""
+        return ACQUISITIONS[self.value("acquisition") or 0][0]
+
+    def make_scalarizer(self) -> scalarizers.Scalarizer:
+        """The scalarizer that the fields describe.
+
+        Raises:
+            PlanError: they describe none; the message names the field.
+        """
+        kind = self.scalarizer_kind
+        window = {"low_eV": self.value("low_eV"), "high_eV": self.value("high_eV")}
+        second = {"low_eV": self.value("second_low_eV"), "high_eV": self.value("second_high_eV")}
+        if kind == "edge":
+            given = {**window, "background_low_eV": second["low_eV"], "background_high_eV": second["high_eV"]}
+        elif kind == "ratio":
+            given = {"numerator": window, "denominator": second}
+        elif kind == "similarity":
+            if not self.value("target"):
+                raise PlanError(_("Select a spectrum in the data panel and press Use as Target first."))
+            given = {**self.value("target"), **window}
+        else:
+            given = window
+        return scalarizers.parse_scalarizer({"kind": kind, **given})
+
+    def make_agent(self) -> planning.AgentSpec:
+        """The agent that the fields describe."""
+        kind = self.agent_kind
+        if kind == "grid":
+            return planning.GridAgent()
+        if kind == "random":
+            return planning.RandomAgent()
+        if kind == "features":
+            return planning.FeatureAgent(size_px=max(1.0, self.value("patch_px") / 2))
+        return _checked(
+            planning.DeepKernelAgent,
+            acquisition=self._acquisition(),
+            goal=GOALS[self.value("goal") or 0][0],
+            seeds=self.value("seeds"),
+        )
+
+    def make_budget(self) -> planning.Budget:
+        """The budget that the fields describe."""
+        minutes = self.value("minutes")
+        return _checked(planning.Budget, points=self.value("points"), time_s=minutes * 60 if minutes else None)
+
+    def make_plan(self, name: str, scan: str, camera: str, regions: tuple[planning.Region, ...] = ()) -> planning.Plan:
+        """The whole plan.
+
+        Raises:
+            PlanError: something in it is not usable; the message names each field.
+        """
+        return _checked(
+            planning.Plan,
+            name=name,
+            instrument=planning.SwiftInstrument(scan=scan, camera=camera),
+            overview=_checked(
+                planning.OverviewSpec,
+                fov_nm=self.value("fov_nm"),
+                pixels=self.value("pixels"),
+                dwell_us=self.value("dwell_us"),
+            ),
+            patches=_checked(planning.PatchSpec, pixels=self.value("patch_px"), stride=self.value("stride_px")),
+            spectrum=_checked(
+                planning.SpectrumSpec, exposure_s=self.value("exposure_ms") / 1000, binning=self.value("binning")
+            ),
+            scalarizer=self.make_scalarizer(),
+            agent=self.make_agent(),
+            budget=self.make_budget(),
+            regions=regions,
+        )
+
+    def _acquisition(self) -> dict[str, typing.Any]:
+        kind = self.acquisition_kind
+        name = {"upper-confidence-bound": "beta", "expected-improvement": "xi", "probability-of-improvement": "xi"}
+        return {"kind": kind, **({name[kind]: self.value("parameter")} if kind in name else {})}
+
+    def _changed(self, _value: typing.Any) -> None:
+        if self._quiet:
+            return
+        self._stored.value = json.dumps({name: field.value for name, field in self._fields.items()})
+        self.changed_event.fire()
+
+
+class _OptionalNumber:
+    """A number that may be left out; nothing is shown for zero."""
+
+    def convert(self, value: float | None) -> str | None:
+        """As text."""
+        return f"{value:g}" if value else ""
+
+    def convert_back(self, formatted_value: str | None) -> float | None:
+        """From text; nothing is zero."""
+        return Converter.FloatToStringConverter().convert_back(formatted_value) if formatted_value else 0.0
+
+
+M = typing.TypeVar("M", bound=planning.Model)
+
+
+def _checked(model: type[M], **values: typing.Any) -> M:
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise PlanError(planning.explain(error).strip()) from error
+
+
+def _read(text: str | None) -> dict[str, typing.Any]:
+    """Stored values that still make sense; everything else is left at its default."""
+    try:
+        stored = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    if not isinstance(stored, dict):
+        return {}
+    return {k: v for k, v in stored.items() if k in DEFAULTS and _alike(v, DEFAULTS[k])}
+
+
+def _alike(value: typing.Any, default: typing.Any) -> bool:
+    if default is None:
+        return value is None or isinstance(value, dict)
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,63 @@
+"""Numbers as an operator reads them."""
+
+from __future__ import annotations
+
+import gettext
+import math
+
+from autoexp.status import Status
+
+_ = gettext.gettext
+
+
+def duration(seconds: float) -> str:
+    """A duration, to the second: ``0:42``, ``12:05``, ``1:02:03``."""
+    whole = max(0, math.ceil(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, seconds_left = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{seconds_left:02d}" if hours else f"{minutes}:{seconds_left:02d}"
+
+
+def electrons(number: float | None) -> str:
+    """A dose in electrons; a dash where it is not known."""
+    return "–" if number is None else f"{number:.2g} e⁻".replace("e+", "·10^").replace("^0", "^")
+
+
+def quantity(value: float, units: str) -> str:
+    """A value with its units, short."""
+    text = f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3g}"
+    return f"{text} {units}".strip()
+
+
+def progress(status: Status) -> str:
+    """The line beside the progress bar."""
+    parts = [_("{points} of {budget} spectra").format(points=status.points, budget=status.budget_points)]
+    if status.failed:
+        parts.append(_("{n} failed").format(n=status.failed))
+    if status.ending is None and status.left_s is not None:
+        parts.append(_("{time} left").format(time=duration(status.left_s)))
+    if status.dose_e:
+        parts.append(electrons(status.dose_e))
+    return " · ".join(parts)
+
+
+def headline(status: Status) -> str:
+    """What the experiment is doing, in a few words."""
+    if status.ending is not None:
+        return {
+            "completed": _("Completed"),
+            "stopped": _("Stopped; everything measured is kept"),
+            "aborted": _("Aborted; everything measured is kept"),
+            "halted": _("Halted: the instrument was left as it is"),
+            "faulted": _("Failed"),
+            "discarded": _("Discarded"),
+        }[status.ending]
+    return {
+        "idle": _("Ready"),
+        "preparing": _("Taking the overview"),
+        "running": _("Measuring"),
+        "paused": _("Paused"),
+        "suspended": _("Suspended"),
+        "finishing": _("Finishing: putting the instrument back"),
+        "faulted": _("Failed"),
+    }[status.phase]

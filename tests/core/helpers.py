@@ -1,0 +1,48 @@
+"""What the tests of the engine share: a quick plan, a run, waiting, and acting at a given event."""
+
+from __future__ import annotations
+
+import time
+
+from autoexp.engine import Engine
+from autoexp.plan import Budget, OverviewSpec, PatchSpec, Plan, RandomAgent
+
+
+def plan(**changes):
+    """A quick plan: 400 nm at 64 pixels, six spectra."""
+    given = {
+        "overview": OverviewSpec(fov_nm=400, pixels=64),
+        "patches": PatchSpec(pixels=8, stride=4),
+        "agent": RandomAgent(),
+        "budget": Budget(points=6),
+        **changes,
+    }
+    return Plan(**given)
+
+
+def run(plan, instrument, folder, locks, **given):
+    """Run to the end on this thread, in the way of a command line."""
+    engine = Engine(plan, instrument, folder, lock_folder=locks, beam_current_pA=50.0, **given)
+    engine.run()
+    return engine
+
+
+def until(condition, seconds=5.0):
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+class Stepper:
+    """An observer that calls a function on the engine's thread at the n-th event of a class."""
+
+    def __init__(self, kind, act, nth=1):
+        self.kind, self.act, self.left = kind, act, nth
+
+    def __call__(self, record, state):
+        if isinstance(record.event, self.kind):
+            self.left -= 1
+            if self.left == 0:
+                self.act()

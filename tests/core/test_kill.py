@@ -1,0 +1,109 @@
+"""SIGKILL at random moments: nothing that was acknowledged is lost, nothing is exposed twice in silence."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from helpers import plan
+
+from autoexp import events as ev
+from autoexp.engine import Engine
+from autoexp.plan import Budget
+from autoexp.runlog import RunReader
+from autoexp.testing import DirectInstrument
+
+KILLS = 20
+POINTS = 120
+
+# Each exposure is written to a file of its own as it happens, on the far side of the kill: that is what really reached
+# the specimen. The run is told to a reader line by line as it is acknowledged.
+CHILD = """
+import pathlib, sys
+from virtual_stem.microscope import VirtualMicroscope
+from virtual_stem.specimens import make_specimen
+from autoexp.engine import Engine
+from autoexp.plan import Plan
+from autoexp.testing import DirectInstrument
+
+folder, locks, exposed = (pathlib.Path(a) for a in sys.argv[1:4])
+
+class Witnessed(DirectInstrument):
+    def spectrum(self, position, spec):
+        with open(exposed, "a") as file:
+            file.write(repr(position) + "\\n")
+        return super().spectrum(position, spec)
+
+plan = Plan.from_json(sys.argv[4]) if sys.argv[4] else None
+instrument = Witnessed(VirtualMicroscope(make_specimen("plasmonic", 0), time_scale=20))
+engine = Engine(plan, instrument, folder, lock_folder=locks, beam_current_pA=50.0,
+                observers=(lambda record, state: print(record.seq, flush=True),))
+print("ready", flush=True)
+engine.run()
+print("done", flush=True)
+"""
+
+
+def start(folder, tmp_path, text):
+    """Start a run in another process, and wait until its engine is made."""
+    command = [sys.executable, "-c", CHILD, str(folder), str(tmp_path / "locks"), str(tmp_path / "exposed"), text]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+def finish(child):
+    """Wait for the end of a child; what it still said."""
+    with child:
+        return child.stdout.read()
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_run_is_resumed_without_loss_or_double_exposure(tmp_path, microscope):
+    chance = random.Random(20)
+    folder = tmp_path / "run"
+    text = plan(budget=Budget(points=POINTS)).to_json()
+    acknowledged: list[ev.Record] = []
+    child = start(folder, tmp_path, text)
+    for _ in range(KILLS):
+        time.sleep(chance.uniform(0.0, 0.02))
+        child.send_signal(signal.SIGKILL)
+        told = [int(line) for line in finish(child).split() if line.isdigit()]
+        records = RunReader(folder).records
+        assert records[: len(acknowledged)] == acknowledged
+        assert not told or records[-1].seq >= told[-1], "an event that was acknowledged is not on disk"
+        acknowledged = records
+        if any(isinstance(r.event, ev.Finished) for r in records):
+            break
+        child = start(folder, tmp_path, "")
+    finish(child)
+    reader = RunReader(folder)
+    assert reader.records[: len(acknowledged)] == acknowledged
+    engine_state = _finish(folder, tmp_path, microscope)
+    assert engine_state.finished.ending == "completed"
+    measured = engine_state.measured
+    exposed = [p for p in engine_state.points.values() if p.exposed]
+    assert len(exposed) == POINTS
+    spectra = RunReader(folder).spectra()
+    assert all(spectra[p.record].any() for p in measured)
+    # what reached the specimen: no position twice, and none of which the log does not know
+    witnessed = [json.loads(f"[{line.strip()[1:-1]}]") for line in (tmp_path / "exposed").read_text().splitlines()]
+    positions = [tuple(p) for p in witnessed]
+    assert len(set(positions)) == len(positions)
+    assert set(positions) <= {p.position for p in exposed}
+
+
+def _finish(folder, tmp_path, microscope):
+    from autoexp.state import fold
+
+    state = fold(RunReader(folder).records)
+    if state.finished is None:
+        engine = Engine(None, DirectInstrument(microscope), folder, lock_folder=tmp_path / "locks")
+        engine.run()
+        return engine.state
+    return state
