@@ -13,7 +13,7 @@ from autoexp import events as ev
 from autoexp.agent import Prediction
 from autoexp.errors import BadFrameError, RunLogError
 from autoexp.instrument import Overview, Spectrum
-from autoexp.runlog import RunLog, RunReader
+from autoexp.runlog import RunLog, RunReader, stored_spectra
 from autoexp.scalarizers import Scores
 from autoexp.state import RunState, fold
 from autoexp.status import Status, status_of
@@ -131,7 +131,9 @@ class Recorder:
         points = self.state.measured
         if not points:
             return
-        scores = self._score(RunReader(self.folder).spectra()[[p.record for p in points if p.record is not None]])
+        assert self.state.spectra is not None
+        stored = stored_spectra(self.folder, self.state.spectra.channels)
+        scores = self._score(stored[[p.record for p in points if p.record is not None]])
         ids = [p.id for p in points]
         self.append(
             ev.Rescored(

@@ -26,6 +26,7 @@ from autoexp import events as ev
 from autoexp.errors import RunLogError
 
 EVENTS = "events.jsonl"
+LOCK = ".lock"
 SPECTRA = "spectra.bin"
 MAX_LINE_BYTES = 64_000_000
 
@@ -44,7 +45,7 @@ class RunLog:
         self.folder = pathlib.Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.folder / ".lock")
+            self._lock = FileLock(self.folder / LOCK)
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise RunLogError(f"Another program is writing to the run {self.folder}; close it there first.") from error
@@ -142,13 +143,7 @@ class RunReader:
     def spectra(self) -> npt.NDArray[np.float32]:
         """All spectra (n, E), mapped from disk; index it with the points' record numbers."""
         opened = next(self.events(ev.SpectraOpened), None)
-        path = self.folder / SPECTRA
-        if opened is None or not path.exists():
-            return np.empty((0, 0), np.float32)
-        count = path.stat().st_size // (4 * opened.channels)
-        if count == 0:
-            return np.empty((0, opened.channels), np.float32)
-        return np.memmap(path, "<f4", "r", shape=(count, opened.channels))
+        return np.empty((0, 0), np.float32) if opened is None else stored_spectra(self.folder, opened.channels)
 
     def array(self, ref: ev.ArrayRef) -> npt.NDArray[Any]:
         """An array of the run, mapped from disk.
@@ -185,6 +180,26 @@ def read_events(folder: pathlib.Path) -> tuple[list[ev.Record], int]:
             records.append(record)
             good += len(line)
     return records, path.stat().st_size - good
+
+
+def stored_spectra(folder: pathlib.Path, channels: int) -> npt.NDArray[np.float32]:
+    """All whole spectra (n, channels) of a run, mapped from disk."""
+    path = folder / SPECTRA
+    count = path.stat().st_size // (4 * channels) if path.exists() else 0
+    if count == 0:
+        return np.empty((0, channels), np.float32)
+    return np.memmap(path, "<f4", "r", shape=(count, channels))
+
+
+def is_locked(folder: pathlib.Path) -> bool:
+    """Whether somebody is writing to a run now."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def inside(folder: pathlib.Path, name: str) -> pathlib.Path:

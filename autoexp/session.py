@@ -13,7 +13,9 @@ import logging
 import pathlib
 import pkgutil
 import re
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autoexp.engine import Engine
@@ -100,11 +102,24 @@ def open_instrument(spec: InstrumentSpec) -> Iterator[Adapter]:
         yield instrument
 
 
+@dataclass(frozen=True)
+class Session:
+    """A run that can begin, and the instrument on which it will be.
+
+    Attributes:
+        engine: carries the plan out.
+        identity: which instrument it is, and whether that is simulated.
+    """
+
+    engine: Engine
+    identity: Identity
+
+
 @contextlib.contextmanager
-def open_engine(
+def open_session(
     plan: Plan | None, folder: pathlib.Path, *, armed: bool = False, observers: tuple[Observer, ...] = ()
-) -> Iterator[Engine]:
-    """An engine for a plan, or for the unfinished run in ``folder`` where ``plan`` is None.
+) -> Iterator[Session]:
+    """The instrument and an engine for a plan, or for the unfinished run in ``folder`` where ``plan`` is None.
 
     However the context is left, no run is left behind: one that still goes on is aborted and joined.
 
@@ -124,23 +139,23 @@ def open_engine(
         require_armed(identity, armed)
         if recorded is not None:
             _require_same(folder, identity)
-        engine = Engine(
-            plan,
-            instrument,
-            folder,
-            site=site_limits(identity, _preferences().site),
-            observers=observers,
-            holder="autoexp on the command line",
-            beam_current_pA=instrument.beam_current_pA,
-            # A virtual microscope is this process's own: two of them do not meet.
-            lock_folder=folder if isinstance(spec, VirtualInstrument) else None,
-        )
-        try:
-            yield engine
-        finally:
-            if not engine.join(0):
-                engine.abort()
-                engine.join()
+        with _lock_folder(spec) as lock_folder:
+            engine = Engine(
+                plan,
+                instrument,
+                folder,
+                site=site_limits(identity, _preferences().site),
+                observers=observers,
+                holder="autoexp on the command line",
+                beam_current_pA=instrument.beam_current_pA,
+                lock_folder=lock_folder,
+            )
+            try:
+                yield Session(engine, identity)
+            finally:
+                if not engine.join(0):
+                    engine.abort()
+                    engine.join()
 
 
 def run_plan(plan: Plan, folder: pathlib.Path, *, armed: bool = False) -> RunState:
@@ -149,8 +164,8 @@ def run_plan(plan: Plan, folder: pathlib.Path, *, armed: bool = False) -> RunSta
     Raises:
         AutoexpError: the run could not begin; nothing was sent to the instrument.
     """
-    with open_engine(plan, folder, armed=armed) as engine:
-        return engine.run()
+    with open_session(plan, folder, armed=armed) as session:
+        return session.engine.run()
 
 
 def require_armed(identity: Identity, armed: bool) -> None:
@@ -164,6 +179,16 @@ def require_armed(identity: Identity, armed: bool) -> None:
             f"{identity.name} is a real instrument and is not armed; nothing was sent to it. Give --arm to let this "
             "run move it, or try the plan on the virtual microscope first."
         )
+
+
+@contextlib.contextmanager
+def _lock_folder(spec: InstrumentSpec) -> Iterator[pathlib.Path | None]:
+    """Where the lock lies: the usual place, but a virtual microscope is this process's own and two never meet."""
+    if isinstance(spec, VirtualInstrument):
+        with tempfile.TemporaryDirectory() as folder:
+            yield pathlib.Path(folder)
+    else:
+        yield None
 
 
 def _unfinished(folder: pathlib.Path) -> RunState:
@@ -253,11 +278,12 @@ class _PlugIns:
 
 
 __all__ = [
+    "Session",
     "find_run",
     "make_run_folder",
     "make_specimen",
-    "open_engine",
     "open_instrument",
+    "open_session",
     "require_armed",
     "run_plan",
 ]

@@ -122,7 +122,10 @@ class Replay(Model):
 
 
 def replay(
-    dataset: Dataset | str | pathlib.Path, campaign: Campaign | None = None, watch: Watcher | None = None, **changes: Any
+    dataset: Dataset | str | pathlib.Path,
+    campaign: Campaign | None = None,
+    watch: Watcher | None = None,
+    **changes: Any,
 ) -> Replay:
     """Run a campaign on recorded data.
 
@@ -229,8 +232,6 @@ class _Recording:
             self._checkpoints[str(self._learned)] = Checkpoint(
                 mean=_rounded(prediction.mean), std=_rounded(prediction.std)
             )
-
-
 
 
 def summarize(result: Replay, goal: metrics.Goal | None = None) -> dict[str, Any]:

@@ -1,1 +1,6 @@
-"""Finished runs in the forms of other programs."""
+"""Finished runs for other programs. Every file is written in one step and read back before it takes its place."""
+
+from autoexp.export.hspy import export_hspy
+from autoexp.export.tables import export_csv
+
+__all__ = ["export_csv", "export_hspy"]

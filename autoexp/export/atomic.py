@@ -8,6 +8,12 @@ import pathlib
 import uuid
 from collections.abc import Iterator
 
+from autoexp.errors import AutoexpError
+
+
+class ExportError(AutoexpError):
+    """An export was not written; whatever was there before is untouched."""
+
 
 @contextlib.contextmanager
 def replace_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -24,3 +30,16 @@ def replace_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_targets(paths: list[pathlib.Path], force: bool) -> None:
+    """Refuse to write over what is there, unless ``force`` is set.
+
+    Raises:
+        ExportError: a file is there, or its folder is not.
+    """
+    for path in paths:
+        if path.exists() and not force:
+            raise ExportError(f"{path} is there already; give --force to replace it, or name another with --output.")
+        if not path.parent.is_dir():
+            raise ExportError(f"There is no folder {path.parent}; make it first.")

@@ -7,6 +7,7 @@ Text, axes and grid are drawn in marker colours that the page replaces by its ow
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -75,14 +76,14 @@ def colorbar(figure: Figure, image: Any, axes: Axes, label: str) -> None:
     bar.outline.set_linewidth(0.5)  # type: ignore[operator]
 
 
-def band(axes: Axes, curves: Sequence[npt.NDArray[np.float64]], label: str, color: str, dash: str = "-") -> None:
+def band(axes: Axes, curves: Sequence[npt.NDArray[np.float64]], label: str, color: str, dash: Any = "-") -> None:
     """The median of curves (k, m) of possibly different lengths, with the range from 10 to 90 % of them."""
     length = min((len(curve) for curve in curves), default=0)
     if not length:
         return
     stack = np.stack([curve[:length] for curve in curves])
     x = np.arange(1, length + 1)
-    axes.plot(x, np.nanmedian(stack, axis=0), dash, color=color, linewidth=1.6, label=label)
+    axes.plot(x, np.nanmedian(stack, axis=0), linestyle=dash, color=color, linewidth=1.6, label=label)
     if len(curves) > 1:
         low, high = np.nanquantile(stack, [0.1, 0.9], axis=0)
         axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
@@ -114,7 +115,8 @@ def to_svg(figure: Figure, label: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     buffer = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    canvas: Any = FigureCanvasSVG
+    canvas(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -122,13 +124,22 @@ def to_svg(figure: Figure, label: str) -> str:
     box = re.search(r'viewBox="[^"]*"', head)
     for color, variable in _PAGE_COLOURS.items():
         body = body.replace(color, variable)
-    return f'<svg role="img" aria-label="{label}" {box.group() if box else ""}>{body}'
+    width = 1.3 * figure.get_figwidth()
+    return f'<svg role="img" aria-label="{label}" style="max-width:{width:.2f}in" {box.group() if box else ""}>{body}'
 
 
-def to_png(figure: Figure, path: str | io.BytesIO, dpi: int = 150) -> None:
+def for_paper(figure: Figure) -> None:
+    """Replace the marker colours by those of a white page, where no page does so."""
+    for artist in figure.findobj():
+        for name in ("color", "edgecolor"):
+            value = getattr(artist, f"get_{name}", lambda: None)()
+            if isinstance(value, str) and value in (INK, FAINT):
+                getattr(artist, f"set_{name}")("#1c2330" if value == INK else "#dfe3ea")
+
+
+def to_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> None:
     """The figure as an image on white, for slides."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None}) if dpi == 100 else figure.savefig(
-        path, dpi=dpi, format="png", facecolor="white"
-    )
+    FigureCanvasAgg(figure)  # attaches itself to the figure
+    figure.savefig(path, dpi=dpi, format="png", facecolor="white")

@@ -164,13 +164,17 @@ def gather(folder: str | pathlib.Path) -> Facts:
         overview=overview,
         candidates=candidates.restricted(state.settings.regions) if candidates and state.settings else candidates,
         spectra=reader.spectra(),
-        energy=opened.offset + opened.scale * np.arange(opened.channels) if opened else np.empty(0),
+        energy=_energy(opened),
         energy_units=opened.units if opened else "eV",
         maps=_maps(reader, len(candidates) if candidates else 0, problems),
         time=_time(reader.records, state),
         notes=tuple(_notes(reader.records)),
         problems=tuple(problems),
     )
+
+
+def _energy(opened: ev.SpectraOpened | None) -> Array:
+    return np.asarray(opened.offset + opened.scale * np.arange(opened.channels)) if opened else np.empty(0)
 
 
 def _overview(reader: RunReader, state: RunState, problems: list[str]) -> npt.NDArray[np.floating] | None:

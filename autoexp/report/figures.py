@@ -144,7 +144,9 @@ def foresight(facts: Facts) -> str:
     if len(pairs) < 2:
         return ""
     figure = draw.new_figure(4.2, 3.6)
-    axes = draw.style(figure.subplots(), "Measured against expected when chosen", f"expected ({facts.units})", "measured")
+    axes = draw.style(
+        figure.subplots(), "Measured against expected when chosen", f"expected ({facts.units})", "measured"
+    )
     mean, std, value = (np.array(x) for x in zip(*((p.mean, p.std, p.value) for p in pairs), strict=True))
     axes.errorbar(mean, value, xerr=metrics.Z90 * std, fmt="o", color=draw.BLUE, markersize=3.5, elinewidth=0.7)
     ends = [min(mean.min(), value.min()), max(mean.max(), value.max())]
@@ -171,7 +173,9 @@ def map_quality(facts: Facts, truth: Truth | None) -> str:
     axes = draw.style(figure.subplots(), "Quality of the predicted map", "points measured", "")
     x = [after for after, _ in judged]
     axes.plot(x, [q.error for _, q in judged], "o-", color=draw.BLUE, markersize=4, label="error / spread of the truth")
-    axes.plot(x, [q.coverage for _, q in judged], "s--", color=draw.ORANGE, markersize=4, label="inside the 90 % interval")
+    axes.plot(
+        x, [q.coverage for _, q in judged], "s--", color=draw.ORANGE, markersize=4, label="inside the 90 % interval"
+    )
     axes.axhline(0.9, color=draw.GREY, linewidth=0.8, linestyle=":")
     axes.set_ylim(0, max(1.05, *(q.error * 1.05 for _, q in judged)))
     draw.legend(axes, loc="best")
@@ -237,7 +241,7 @@ def _draw_path(axes: Axes, facts: Facts) -> Any:
     ranked = facts.ranked()
     if ranked:
         best_y, best_x = ranked[0].position
-        ring = {"markerfacecolor": "none", "markeredgewidth": 1.8, "markeredgecolor": "#00e5ff"}
+        ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.8, "markeredgecolor": "#00e5ff"}
         axes.plot(best_x * width, best_y * height, "o", markersize=15, label="best", **ring)
     return image
 

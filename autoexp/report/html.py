@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from autoexp.errors import RunLogError
 from autoexp.export.atomic import replace_file
 
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def text(value: object) -> str:
     """Any value as text that a page can hold."""
@@ -20,8 +22,15 @@ def number(value: float | None, units: str = "", digits: int = 4) -> str:
     """A number with its units, or a dash."""
     if value is None or value != value:
         return "–"
-    shown = f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.{digits}g}"
-    return text(f"{shown} {units}".strip())
+    return text(f"{plain(value, digits)} {units}".strip())
+
+
+def plain(value: float, digits: int = 4) -> str:
+    """A number as people write it, with a power of ten where it is very large or very small."""
+    if 1000 <= abs(value) < 1e6:
+        return f"{value:,.0f}"
+    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
+    return mantissa if not exponent else f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPT)}"
 
 
 def seconds(value: float | None) -> str:
@@ -74,7 +83,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence
     mark = ['class="n"' if i in numeric else "" for i in range(len(heads))]
     head = "".join(f"<th {mark[i]}>{text(h)}</th>" for i, h in enumerate(heads))
     body = "".join("<tr>" + "".join(f"<td {mark[i]}>{c}</td>" for i, c in enumerate(cells)) + "</tr>" for cells in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>' if body else ""
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>' if body else ""
+    )
 
 
 def paragraph(words: str) -> str:

@@ -131,13 +131,16 @@ def _asked(facts: Facts) -> list[tuple[str, object]]:
     budget = settings.budget
     limits = [f"{budget.points} points"]
     limits += [html.seconds(budget.time_s)] if budget.time_s is not None else []
-    limits += [f"{budget.dose_e:.3g} electrons"] if budget.dose_e is not None else []
+    limits += [f"{html.plain(budget.dose_e, 3)} electrons"] if budget.dose_e is not None else []
     overview, patches = plan.overview, plan.patches
     return [
         ("Look for", f"{settings.scalarizer.describe()}; the {_extreme(facts)} value counts"),
         ("Decided by", agent_in_words(settings.agent)),
         ("Budget", ", ".join(limits)),
-        ("Overview", f"{overview.fov_nm:g} nm, {overview.pixels} × {overview.pixels} px, {overview.dwell_us:g} µs a pixel"),
+        (
+            "Overview",
+            f"{overview.fov_nm:g} nm, {overview.pixels} × {overview.pixels} px, {overview.dwell_us:g} µs a pixel",
+        ),
         ("Candidates", f"{plan.candidates():,}: patches of {patches.pixels} px, one every {patches.stride} px"),
         ("Each spectrum", f"{plan.spectrum.exposure_s * 1000:g} ms, binning {plan.spectrum.binning}"),
         ("Seed", plan.seed),
@@ -153,7 +156,9 @@ def agent_in_words(agent: AgentSpec) -> str:
         return f"deep kernel learning, {how}, after {agent.seeds} space-filling points"
     if isinstance(agent, ListAgent):
         return f"a given list of {len(agent.positions)} positions"
-    return {"grid": "an even raster", "random": "chance", "features": "features of the overview"}.get(agent.kind, agent.kind)
+    return {"grid": "an even raster", "random": "chance", "features": "features of the overview"}.get(
+        agent.kind, agent.kind
+    )
 
 
 def _extreme(facts: Facts) -> str:
@@ -174,7 +179,9 @@ def _curve_caption(truth: Truth | None) -> str:
     if truth is None:
         return "Measured values. What other policies would have found is not known: there is no ground truth."
     seeds = len(truth.random.runs)
-    return f"True values at the measured places; the baselines are replayed on the same truth, random with {seeds} seeds."
+    return (
+        f"True values at the measured places; the baselines are replayed on the same truth, random with {seeds} seeds."
+    )
 
 
 def _maps_caption(facts: Facts) -> str:
@@ -236,7 +243,11 @@ def _time(facts: Facts) -> str:
         return ""
     bar = "".join(f'<i style="width:{100 * s / whole:.2f}%;background:{c}"></i>' for _, s, c in shares if s > 0)
     rows = [
-        [f'<span class="key" style="background:{color}"></span>{html.text(name)}', html.seconds(spent), f"{spent / whole:.1%}"]
+        [
+            f'<span class="key" style="background:{color}"></span>{html.text(name)}',
+            html.seconds(spent),
+            f"{spent / whole:.1%}",
+        ]
         for name, spent, color in shares
     ]
     return f'<div class="share">{bar}</div>' + html.table(["Where the time went", "", ""], rows, numeric=(1, 2))
@@ -249,16 +260,21 @@ def _dose(facts: Facts) -> list[tuple[str, object]]:
     points = [p.dose_e for p in state.points.values() if p.dose_e]
     overview = state.prepared.dose_e if state.prepared else 0.0
     return [
-        ("Dose in all", f"{state.dose_e:.3g} electrons"),
-        ("Overview", f"{overview:.3g} electrons"),
-        ("Each spectrum", f"{np.median(points):.3g} electrons, {len(points)} exposures" if points else ""),
+        ("Dose in all", f"{html.plain(state.dose_e, 3)} electrons"),
+        ("Overview", f"{html.plain(overview, 3)} electrons"),
+        (
+            "Each spectrum",
+            f"{html.plain(float(np.median(points)), 3)} electrons, {len(points)} exposures" if points else "",
+        ),
     ]
 
 
 def _history(facts: Facts) -> str:
     rows = [[html.seconds(n.elapsed_s), html.text(n.kind), html.text(n.text)] for n in facts.notes]
     if not rows:
-        return html.paragraph("Nobody steered, nothing was warned of, and nothing failed.") if facts.state.points else ""
+        return (
+            html.paragraph("Nobody steered, nothing was warned of, and nothing failed.") if facts.state.points else ""
+        )
     return html.table(["When", "What", ""], rows, numeric=(0,))
 
 

@@ -1,4 +1,4 @@
-"""What was there to be found: known only where the specimen is virtual, or a recording played by the virtual microscope.
+"""What was there to be found: known where the specimen is virtual, or a recording in the virtual microscope.
 
 The truth at a position is the specimen's noise-free spectrum there, scaled to the counts of the run's exposure and
 scored by the run's scalarizer. The specimen is taken fresh and where the overview showed it.
@@ -158,7 +158,7 @@ def _baseline(facts: Facts, truth: Scores, campaign: Campaign) -> Replay:
 def _how(instrument: VirtualInstrument) -> str:
     drift = "The specimen drifted during the run; that is neglected. " if any(instrument.drift_nm_s) else ""
     return (
-        f"The truth is the noise-free spectrum of the specimen “{instrument.specimen}” (seed {instrument.seed}) at every "
-        "candidate, in counts of this run's exposure, scored by the same scalarizer. "
+        f"The truth is the noise-free spectrum of the specimen “{instrument.specimen}” (seed {instrument.seed}) at "
+        "every candidate, in counts of this run's exposure, scored by the same scalarizer. "
         f"{drift}The specimen is taken fresh: dose and damage of the run are not in it."
     )

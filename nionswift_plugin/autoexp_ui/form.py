@@ -37,6 +37,7 @@ ACQUISITIONS = (
     ("probability-of-improvement", _("Improve as surely as possible")),
     ("thompson-sampling", _("Follow a random draw")),
 )
+PARAMETERS = {"upper-confidence-bound": "beta", "expected-improvement": "xi", "probability-of-improvement": "xi"}
 GOALS = (("maximize", _("high values")), ("minimize", _("low values")))
 
 DEFAULTS: dict[str, typing.Any] = {
@@ -62,6 +63,8 @@ DEFAULTS: dict[str, typing.Any] = {
     "target": None,
 }
 KEY = "autoexp/form"
+WINDOW = "autoexp-window"
+SECOND_WINDOW = "autoexp-second-window"
 
 
 class PlanForm:
@@ -81,9 +84,6 @@ class PlanForm:
             field = Model.PropertyModel[typing.Any](values[name])
             field.on_value_changed = self._changed
             self._fields[name] = field
-        self.integer = Converter.IntegerToStringConverter()
-        self.number = Converter.FloatToStringConverter("{:g}")
-        self.optional = _OptionalNumber()
 
     def __getattr__(self, name: str) -> Model.PropertyModel[typing.Any]:
         try:
@@ -170,6 +170,23 @@ class PlanForm:
         minutes = self.value("minutes")
         return _checked(planning.Budget, points=self.value("points"), time_s=minutes * 60 if minutes else None)
 
+    def make_overview(self) -> planning.OverviewSpec:
+        """The overview that the fields describe."""
+        return _checked(
+            planning.OverviewSpec,
+            fov_nm=self.value("fov_nm"),
+            pixels=self.value("pixels"),
+            dwell_us=self.value("dwell_us"),
+        )
+
+    def windows(self) -> list[tuple[str, str, tuple[str, str]]]:
+        """The windows of the chosen scalarizer: graphic, label, and the fields of its two ends."""
+        first, second = ("low_eV", "high_eV"), ("second_low_eV", "second_high_eV")
+        labels = {"edge": (_("edge"), _("background")), "ratio": (_("numerator"), _("denominator"))}
+        one, two = labels.get(self.scalarizer_kind, (_("look here"), ""))
+        windows = [(WINDOW, one, first)]
+        return [*windows, (SECOND_WINDOW, two, second)] if two else windows
+
     def make_plan(self, name: str, scan: str, camera: str, regions: tuple[planning.Region, ...] = ()) -> planning.Plan:
         """The whole plan.
 
@@ -180,12 +197,7 @@ class PlanForm:
             planning.Plan,
             name=name,
             instrument=planning.SwiftInstrument(scan=scan, camera=camera),
-            overview=_checked(
-                planning.OverviewSpec,
-                fov_nm=self.value("fov_nm"),
-                pixels=self.value("pixels"),
-                dwell_us=self.value("dwell_us"),
-            ),
+            overview=self.make_overview(),
             patches=_checked(planning.PatchSpec, pixels=self.value("patch_px"), stride=self.value("stride_px")),
             spectrum=_checked(
                 planning.SpectrumSpec, exposure_s=self.value("exposure_ms") / 1000, binning=self.value("binning")
@@ -198,8 +210,7 @@ class PlanForm:
 
     def _acquisition(self) -> dict[str, typing.Any]:
         kind = self.acquisition_kind
-        name = {"upper-confidence-bound": "beta", "expected-improvement": "xi", "probability-of-improvement": "xi"}
-        return {"kind": kind, **({name[kind]: self.value("parameter")} if kind in name else {})}
+        return {"kind": kind, **({PARAMETERS[kind]: self.value("parameter")} if kind in PARAMETERS else {})}
 
     def _changed(self, _value: typing.Any) -> None:
         if self._quiet:
@@ -208,7 +219,7 @@ class PlanForm:
         self.changed_event.fire()
 
 
-class _OptionalNumber:
+class OptionalNumber:
     """A number that may be left out; nothing is shown for zero."""
 
     def convert(self, value: float | None) -> str | None:

@@ -1,94 +1,297 @@
-"""Thin first version."""
+"""The Autonomous Experiment panel, in the manner of Swift's own Acquisition panel."""
 
 from __future__ import annotations
 
-import asyncio
 import gettext
-import time
 import typing
 
-from nion.data import Calibration, DataAndMetadata
-from nion.swift import Facade, Panel
-from nion.swift.model import DataItem, Graphics
+from nion.swift import Panel
 from nion.ui import Declarative
-from nion.utils import Model
+from nion.utils import Converter, Model, ReferenceCounting
 
-from autoexp.engine import Engine
-from autoexp.plan import Budget, GridAgent, OverviewSpec, Plan
-from autoexp.runlog import RunReader
-from autoexp.swift import preferences
-from autoexp.swift.instrument import find_instrument
+from autoexp.errors import AutoexpError
+from autoexp.status import Status
+from autoexp.swift import instrument as swift_instrument
+from nionswift_plugin.autoexp_ui import experiment as experiment_module
+from nionswift_plugin.autoexp_ui import form as form_module
+from nionswift_plugin.autoexp_ui import missing, texts, view
 
 _ = gettext.gettext
+
 PANEL_ID = "autoexp-panel"
+TEXTS = (
+    "instrument",
+    "estimate",
+    "headline",
+    "progress",
+    "reason",
+    "best",
+    "message",
+    "unfinished",
+    "pause",
+    "parameter",
+    "second",
+)
+FLAGS = (
+    "simulated",
+    "can_start",
+    "can_pause",
+    "can_undo",
+    "can_edit",
+    "running",
+    "two_windows",
+    "has_target",
+    "learns",
+    "has_parameter",
+    "has_unfinished",
+    "has_message",
+)
 
 
-class Handler(Declarative.Handler):
-    def __init__(self, document_controller: typing.Any) -> None:
+class Models:
+    """Property models by name, for bindings.
+
+    Args:
+        names: what they are called.
+        value: what each holds at first.
+    """
+
+    def __init__(self, names: tuple[str, ...], value: typing.Any):
+        self._models = {name: Model.PropertyModel[typing.Any](value) for name in names}
+
+    def __getattr__(self, name: str) -> Model.PropertyModel[typing.Any]:
+        try:
+            return typing.cast("Model.PropertyModel[typing.Any]", self.__dict__["_models"][name])
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def set(self, **values: typing.Any) -> None:
+        """Set several of them."""
+        for name, value in values.items():
+            self._models[name].value = value
+
+
+class PanelHandler(Declarative.Handler):
+    """Binds the widgets to the form and the experiment.
+
+    Args:
+        document_controller: Swift's window.
+    """
+
+    def __init__(self, document_controller: typing.Any):
         super().__init__()
-        self.document_controller = document_controller
-        self.status_model = Model.PropertyModel[str]("Idle")
-        u = Declarative.DeclarativeUI()
-        self.ui_view = u.create_column(
-            u.create_row(
-                u.create_push_button(text=_("Start"), on_clicked="handle_start", name="start_button"),
-                u.create_stretch(),
-            ),
-            u.create_label(text="@binding(status_model.value)", word_wrap=True),
-            u.create_stretch(),
-            spacing=8,
-            margin=8,
+        stored = document_controller.ui.create_persistent_string_model(form_module.KEY, "{}")
+        self.form = form_module.PlanForm(stored)
+        self.experiment = experiment_module.Experiment(document_controller, self.form)
+        self._listener: typing.Any = self.experiment.changed_event.listen(
+            ReferenceCounting.weak_partial(PanelHandler.refresh, self)
         )
-        self.engine: Engine | None = None
+        self.texts = Models(TEXTS, "")
+        self.flags = Models(FLAGS, False)
+        self.integer = Converter.IntegerToStringConverter()
+        self.number = Converter.FloatToStringConverter("{:g}")
+        self.optional = form_module.OptionalNumber()
+        self.progress_value = Model.PropertyModel[int](0)
+        self.ui_view = view.build_view()
+        self._document_controller = document_controller
+        self.experiment.look_for_unfinished()
+        self.refresh()
+
+    def close(self) -> None:
+        """The panel goes, and with it the experiment."""
+        self._listener = None
+        self.experiment.close()
+        self.form.close()
+        super().close()
+
+    # --- what the widgets call
+
+    def handle_overview(self, widget: typing.Any) -> None:
+        """Take Overview."""
+        self.experiment.take_overview()
 
     def handle_start(self, widget: typing.Any) -> None:
-        ins = find_instrument()
-        plan = Plan(agent=GridAgent(), budget=Budget(points=10), overview=OverviewSpec(dwell_us=1))
-        folder = preferences.load().runs / time.strftime("%Y%m%d-%H%M%S")
-        self.engine = Engine(plan, ins, folder, beam_current_pA=ins.beam_current_pA)
-        self.engine.start()
-        self.task = self.document_controller.event_loop.create_task(self.watch())
+        """Start."""
+        self.experiment.start()
+        self.refresh()
 
-    async def watch(self) -> None:
-        assert self.engine
-        while not self.engine.status.ending:
-            self.status_model.value = f"{self.engine.status.points} points"
-            await asyncio.sleep(0.1)
-        self.engine.join(5)
-        reader = RunReader(self.engine.folder)
-        dm = self.document_controller.document_model
-        st = self.engine.state
-        d = DataItem.new_data_item(DataAndMetadata.new_data_and_metadata(reader.array(st.prepared.overview)))
-        d.title = "Overview"
-        dm.append_data_item(d)
-        di = dm.get_display_item_for_data_item(d)
-        with dm.item_transaction(di):
-            for p in st.measured:
-                g = Graphics.PointGraphic()
-                g.position = p.position
-                g.label = str(p.id + 1)
-                di.add_graphic(g)
-        Facade.DocumentWindow(self.document_controller).display_data_item(Facade.DataItem(d))
-        s = DataItem.new_data_item(
-            DataAndMetadata.new_data_and_metadata(
-                reader.spectra()[:].copy(),
-                data_descriptor=DataAndMetadata.DataDescriptor(True, 0, 1),
-                dimensional_calibrations=[
-                    Calibration.Calibration(),
-                    Calibration.Calibration(st.spectra.offset, st.spectra.scale, st.spectra.units),
-                ],
-            )
+    def handle_pause(self, widget: typing.Any) -> None:
+        """Pause, or Resume."""
+        self.experiment.pause()
+
+    def handle_stop(self, widget: typing.Any) -> None:
+        """Stop."""
+        self.experiment.stop()
+
+    def handle_abort(self, widget: typing.Any) -> None:
+        """Abort."""
+        self.experiment.abort()
+
+    def handle_undo(self, widget: typing.Any) -> None:
+        """Undo."""
+        self.experiment.undo()
+
+    def handle_include(self, widget: typing.Any) -> None:
+        """Measure Only Here."""
+        self.experiment.add_region(exclude=False)
+
+    def handle_exclude(self, widget: typing.Any) -> None:
+        """Exclude."""
+        self.experiment.add_region(exclude=True)
+
+    def handle_target(self, widget: typing.Any) -> None:
+        """Use as Target."""
+        display_item = self._document_controller.selected_display_item
+        target = target_of(display_item)
+        if target is None:
+            self.experiment.message = _("Select a spectrum first; the one on display becomes the target.")
+        else:
+            self.form.set(target=target)
+        self.refresh()
+
+    def handle_resume_run(self, widget: typing.Any) -> None:
+        """Resume an unfinished run."""
+        if self.experiment.unfinished:
+            self.experiment.resume_unfinished(self.experiment.unfinished[0])
+
+    def handle_finish_run(self, widget: typing.Any) -> None:
+        """Finish an unfinished run."""
+        if self.experiment.unfinished:
+            self.experiment.close_unfinished(self.experiment.unfinished[0], "stopped")
+
+    def handle_discard_run(self, widget: typing.Any) -> None:
+        """Discard an unfinished run."""
+        if self.experiment.unfinished:
+            self.experiment.close_unfinished(self.experiment.unfinished[0], "discarded")
+
+    # --- what is shown
+
+    def refresh(self) -> None:
+        """Bring every label, flag and the progress bar up to date."""
+        self._refresh_form()
+        self._refresh_status(self.experiment.status)
+        self._refresh_unfinished()
+
+    def _refresh_form(self) -> None:
+        form = self.form
+        kind, learns, acquisition = form.scalarizer_kind, form.agent_kind == "deep-kernel", form.acquisition_kind
+        self.flags.set(
+            two_windows=kind in ("edge", "ratio"),
+            has_target=kind == "similarity",
+            learns=learns,
+            has_parameter=learns and acquisition in form_module.PARAMETERS,
         )
-        s.title = "Spectra"
-        dm.append_data_item(s)
-        Facade.DocumentWindow(self.document_controller).display_data_item(Facade.DataItem(s))
-        self.status_model.value = f"{st.finished.ending} {len(st.measured)} points"
+        self.texts.set(
+            second=_("Background") if kind == "edge" else _("Divided by"),
+            parameter=_("Weight of uncertainty") if acquisition == "upper-confidence-bound" else _("Margin"),
+            estimate=self._estimate(),
+        )
+
+    def _estimate(self) -> str:
+        try:
+            instrument = swift_instrument.find_instrument()
+            identity = instrument.identity
+            plan = self.form.make_plan("estimate", identity.scan, identity.camera)
+            estimate = plan.estimate(instrument.beam_current_pA)
+        except AutoexpError as error:
+            return str(error)
+        return _("{points} of {candidates} positions · {time} · {dose}").format(
+            points=estimate.points,
+            candidates=f"{estimate.candidates:,}",
+            time=texts.duration(estimate.time_s),
+            dose=texts.electrons(estimate.dose_e),
+        )
+
+    def _refresh_status(self, status: Status) -> None:
+        experiment = self.experiment
+        identity = experiment.identity()
+        running, waiting = experiment.running, status.phase in ("paused", "suspended")
+        message = experiment.message or missing.libraries(self.form.agent_kind)
+        self.flags.set(
+            simulated=identity is not None and identity.simulated,
+            can_start=identity is not None and not running and not experiment.busy,
+            can_edit=not running,
+            running=running,
+            can_pause=running and (waiting or status.phase == "running"),
+            can_undo=running and status.can_undo,
+            has_message=bool(message),
+        )
+        self.texts.set(
+            instrument=identity.name if identity else missing.no_instrument(),
+            pause=_("Resume") if waiting else _("Pause"),
+            headline=texts.headline(status),
+            progress=texts.progress(status) if status.run_id else "",
+            reason=self._reason(status),
+            best=self._best(status),
+            message=message,
+        )
+        self.progress_value.value = int(100 * status.progress)
+
+    def _reason(self, status: Status) -> str:
+        """One sentence: why it waits or failed; else why the last point was chosen."""
+        if status.reason and (status.ending or status.phase in ("paused", "suspended", "faulted")):
+            return status.reason[0].upper() + status.reason[1:] + ("" if status.reason.endswith(".") else ".")
+        if status.last is None:
+            return ""
+        return _("Point {n}: {reason}.").format(n=status.last.id + 1, reason=status.last.reason.rstrip("."))
+
+    def _best(self, status: Status) -> str:
+        engine = self.experiment.engine
+        if status.best is None or engine is None or engine.state.settings is None:
+            return status.warning
+        units = engine.state.settings.scalarizer.units
+        best = _("Best: point {n}, {value}").format(
+            n=status.best.id + 1, value=texts.quantity(status.best.value, units)
+        )
+        return f"{best}\n{status.warning}" if status.warning else best
+
+    def _refresh_unfinished(self) -> None:
+        runs = self.experiment.unfinished
+        self.flags.set(has_unfinished=bool(runs) and not self.experiment.running)
+        if runs:
+            run = runs[0]
+            more = _(" ({n} more)").format(n=len(runs) - 1) if len(runs) > 1 else ""
+            text = _("The run {name} was cut off after {points} of {budget} spectra{more}. Resume: {action}.")
+            self.texts.set(
+                unfinished=text.format(
+                    name=run.name, points=run.points, budget=run.budget_points, more=more, action=run.next_action
+                )
+            )
+
+
+def target_of(display_item: typing.Any) -> dict[str, typing.Any] | None:
+    """The spectrum on display as a similarity scalarizer's reference, or None if it is none."""
+    channel = display_item.display_data_channel if display_item is not None else None
+    xdata = channel.get_latest_display_values().display_data_and_metadata if channel is not None else None
+    if xdata is None or len(xdata.data_shape) != 1 or xdata.data_shape[0] < 2:
+        return None
+    calibration = xdata.dimensional_calibrations[-1]
+    if not calibration.scale or calibration.scale <= 0:
+        return None
+    return {
+        "reference": [float(v) for v in xdata.data],
+        "offset_eV": float(calibration.offset),
+        "scale_eV": float(calibration.scale),
+    }
 
 
 class AutonomousExperimentPanel(Panel.Panel):
-    def __init__(self, document_controller: typing.Any, panel_id: str, properties: typing.Any) -> None:
+    """The dock panel; cheap to make, since Swift makes it with every window, shown or not."""
+
+    def __init__(self, document_controller: typing.Any, panel_id: str, properties: typing.Any):
         super().__init__(document_controller, panel_id, _("Autonomous Experiment"))
-        self._handler = Handler(document_controller)
+        self._handler = PanelHandler(document_controller)
         self.widget = Declarative.DeclarativeWidget(
             document_controller.ui, document_controller.event_loop, self._handler
         )
+
+    def show(self) -> None:
+        """Share the place of Swift's inspector, as tabs: below it there would be room for a few lines only."""
+        inspector = self.document_controller.find_dock_panel("inspector-panel")
+        if inspector is not None and inspector.dock_widget is not None:
+            window = self.document_controller._document_window
+            window.tabify_dock_widgets(inspector.dock_widget, self.dock_widget)
+            inspector.hide()
+        super().show()
+        if inspector is not None:
+            inspector.show()

@@ -41,10 +41,10 @@ class ScintillatorCamera:
     full_well_counts: float = 6.0e6
 
     def spread(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """The point spread alone, along the last axis; what leaves the camera at its ends is lost."""
+        """The point spread alone, along the last axis; light that comes in at its ends makes up for what leaves."""
         if not self.spread_channels:
             return values
-        return np.asarray(ndimage.gaussian_filter1d(values, self.spread_channels, axis=-1, mode="constant"))
+        return np.asarray(ndimage.gaussian_filter1d(values, self.spread_channels, axis=-1, mode="nearest"))
 
     def expose(self, mean_electrons: Mean, rng: np.random.Generator, binning: int = 1) -> Counts:
         """Counts (..., E // binning) for the mean electrons per unbinned channel (..., E)."""

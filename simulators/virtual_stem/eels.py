@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import signal, special
 
 Array = npt.NDArray[np.float64]
 
@@ -27,13 +28,16 @@ def lorentzian(energy_eV: Array, centre_eV: npt.ArrayLike, fwhm_eV: npt.ArrayLik
     return half / np.pi / (offset**2 + half**2)
 
 
-def bulk_plasmon(energy_eV: Array, plasmon_eV: npt.ArrayLike, fwhm_eV: npt.ArrayLike) -> Array:
-    """Drude volume-loss function, normalised to unit area over all positive losses (Egerton eq. 3.43); (..., E)."""
-    e_p = np.asarray(plasmon_eV, dtype=float)[..., None]
-    width = np.asarray(fwhm_eV, dtype=float)[..., None]
+def bulk_plasmon(energy_eV: Array, plasmon_eV: float, fwhm_eV: float) -> Array:
+    """Drude volume-loss function (Egerton eq. 3.43), normalised to unit area over all positive losses; shape (E,).
+
+    The width must be less than twice the plasmon energy.
+    """
     e = np.maximum(energy_eV, 0.0)
-    loss = e * width * e_p**2 / ((e**2 - e_p**2) ** 2 + (e * width) ** 2)
-    return loss / (np.pi / 2 * e_p**2)
+    loss = e * fwhm_eV * plasmon_eV**2 / ((e**2 - plasmon_eV**2) ** 2 + (e * fwhm_eV) ** 2)
+    root = np.sqrt(plasmon_eV**2 - fwhm_eV**2 / 4)
+    angle = np.pi / 2 + np.arctan((plasmon_eV**2 - fwhm_eV**2 / 2) / (fwhm_eV * root))
+    return np.asarray(loss / (plasmon_eV**2 / (2 * root) * angle))
 
 
 def power_law(energy_eV: Array, amplitude: npt.ArrayLike, exponent: npt.ArrayLike, at_eV: float) -> Array:
@@ -49,25 +53,35 @@ def edge(energy_eV: Array, onset_eV: npt.ArrayLike, exponent: float = 3.5, rise_
     return step * (np.maximum(energy_eV, onset) / onset) ** -exponent
 
 
-def white_line(energy_eV: Array, centre_eV: npt.ArrayLike, fwhm_eV: float) -> Array:
-    """A white line of unit height (a Lorentzian scaled to one at its centre); shape (..., E)."""
-    return lorentzian(energy_eV, centre_eV, fwhm_eV) * (np.pi * fwhm_eV / 2)
+def lines(energy_eV: Array, centre_eV: npt.ArrayLike, fwhm_eV: npt.ArrayLike, height: npt.ArrayLike) -> Array:
+    """A sum of white lines of given heights; shape (E,)."""
+    width = np.asarray(fwhm_eV, dtype=float)
+    return np.asarray(height, dtype=float) * (np.pi * width / 2) @ lorentzian(energy_eV, centre_eV, width)
 
 
-def plural_scattering(source: Array, single: Array, t: npt.ArrayLike, dispersion_eV: float) -> Array:
-    """Spread ``source`` by Poisson-distributed inelastic events (Fourier-log model, Egerton eq. 4.8).
+def scattered(source: Array, single: Array, times: int, dispersion_eV: float) -> Array:
+    """What a source becomes after one, two, ... inelastic events, each with the same distribution.
+
+    A spectrum through a thickness of t mean free paths is the source and these, with the weights of a Poisson
+    distribution, exp(-t) t^n / n! (Egerton eq. 4.1); see :func:`poisson_weights`.
 
     Args:
-        source: (n, E) or (E,) what enters: the zero-loss peak, or an edge on its background.
-        single: (n, E) or (E,) unit-area single-scattering distribution, sampled from zero loss upward.
-        t: (n,) or scalar thickness in mean free paths.
+        source: (k, E) what enters: the zero-loss peak, or an edge.
+        single: (L,) unit-area distribution of one event, sampled from zero loss upward.
+        times: largest number of events.
         dispersion_eV: eV per channel.
 
     Returns:
-        (n, E) spectra; the area of ``source`` is kept but for what is scattered beyond the axis.
+        (times + 1, k, E), the source first; what is scattered beyond the axis is lost.
     """
-    length = source.shape[-1]
-    padded = 2 * length
-    t = np.asarray(t, dtype=float)[..., None]
-    spread = np.exp(t * (np.fft.rfft(single * dispersion_eV, padded) - 1))
-    return np.fft.irfft(np.fft.rfft(source, padded) * spread, padded)[..., :length]
+    orders = [source]
+    for _ in range(times):
+        once = signal.fftconvolve(orders[-1], single[None] * dispersion_eV, axes=-1)
+        orders.append(once[:, : source.shape[-1]])
+    return np.stack(orders)
+
+
+def poisson_weights(thickness: Array, times: int) -> Array:
+    """Probabilities (n, times + 1) of 0, 1, 2, ... inelastic events, for thicknesses (n,) in mean free paths."""
+    k = np.arange(times + 1)
+    return np.asarray(np.exp(-thickness)[:, None] * thickness[:, None] ** k / special.factorial(k))

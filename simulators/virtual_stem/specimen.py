@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, sparse
+from scipy import sparse
 
 Array = npt.NDArray[np.float64]
 Image = npt.NDArray[np.float32]
@@ -124,19 +124,3 @@ class MixtureSpecimen(Specimen):
             known = self._known = key, self.shapes(energy_eV)
         return known[1]
 
-
-def sample_map(values: npt.NDArray[Any], size_nm: float | tuple[float, float], points_nm: Array) -> Array:
-    """Interpolate a map (H, W), which spans ``size_nm`` about the origin, at ``points_nm`` (..., 2).
-
-    Linear between pixel centres; beyond the border the border's value is kept.
-    """
-    shape = np.asarray(values.shape)
-    pixels = (points_nm / size_nm + 0.5) * shape - 0.5
-    coordinates = np.moveaxis(pixels, -1, 0)
-    return ndimage.map_coordinates(values, coordinates, order=1, mode="nearest", output=np.float64)
-
-
-def map_points(size_nm: float, pixels: int) -> Array:
-    """Positions (pixels, pixels, 2) in nm of the pixel centres of a square map that spans ``size_nm``."""
-    line = ((np.arange(pixels) + 0.5) / pixels - 0.5) * size_nm
-    return np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1)

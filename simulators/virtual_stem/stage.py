@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from virtual_stem.geometry import ScanGeometry
-from virtual_stem.specimen import Array, sample_map
+from virtual_stem.maps import sample_map
+from virtual_stem.specimen import Array
 
 
 @dataclass

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from virtual_stem.specimen import Specimen
+from virtual_stem.specimens.catalyst import OxideCatalyst
+from virtual_stem.specimens.flake import LayeredFlake
 from virtual_stem.specimens.plasmonic import PlasmonicParticles
+from virtual_stem.specimens.rare import RareContacts
 
 SPECIMENS: dict[str, Callable[[int], Specimen]] = {
     "plasmonic": PlasmonicParticles,
+    "rare": RareContacts,
+    "catalyst": OxideCatalyst,
+    "flake": LayeredFlake,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from virtual_stem.maps import Box, grain, map_boxes
 from virtual_stem.specimen import Array, Image
 
 Index = npt.NDArray[np.intp] | int
@@ -76,18 +78,15 @@ class Particles:
         particles = np.fromiter((k for near in found for k in near), np.intp, int(counts.sum()))
         return np.repeat(np.arange(len(points_nm)), counts), particles
 
-    def render(self, size_nm: float, pixels: int, rng: np.random.Generator, height: Array | float = 0.10) -> Image:
-        """A HAADF map (pixels, pixels): particles of given contrast on a grainy film."""
-        step = size_nm / pixels
-        image = np.full((pixels, pixels), FILM_HAADF, np.float32)
-        grain = ndimage.gaussian_filter(rng.standard_normal((pixels // 2, pixels // 2), np.float32), 3, mode="wrap")
-        image += ndimage.zoom(grain * (0.15 * FILM_HAADF / grain.std()), 2, order=1, mode="grid-wrap", grid_mode=True)
-        line = ((np.arange(pixels) + 0.5) * step - size_nm / 2).astype(np.float32)
-        heights = np.broadcast_to(height, len(self))
-        for k, reach in enumerate(self.reach + 4.0):
-            low, high = (np.searchsorted(line, self.centre[k] + side * reach) for side in (-1, 1))
-            y, x = line[low[0] : high[0]], line[low[1] : high[1]]
-            points = np.stack(np.broadcast_arrays(y[:, None], x[None]), axis=-1)
-            distance = self.signed_distance(self.local(points, k), k)
-            image[low[0] : high[0], low[1] : high[1]] += heights[k] / (1 + np.exp(np.minimum(distance, 40) / 1.2))
-        return ndimage.gaussian_filter(image, 0.6 / step)
+    def render(self, size_nm: float, pixels: int, rng: np.random.Generator, contrast: Array | float = 0.10) -> Image:
+        """A HAADF map (pixels, pixels): particles of given contrast (n,) on a grainy film."""
+        image = FILM_HAADF * (1 + np.float32(0.2) * grain(rng, pixels, 6.0))
+        contrasts = np.broadcast_to(contrast, len(self))
+        for k, box, distance in self.outlines(size_nm, pixels, 4.0):
+            image[box] += contrasts[k] / (1 + np.exp(np.minimum(distance, 40) / 1.2))
+        return ndimage.gaussian_filter(image, 0.6 * pixels / size_nm)
+
+    def outlines(self, size_nm: float, pixels: int, margin_nm: float) -> Iterator[tuple[int, Box, Image]]:
+        """For each particle: its number, the part of a map (pixels, pixels) around it, and distances to its outline."""
+        for k, box, points in map_boxes(self.centre, self.reach + margin_nm, size_nm, pixels):
+            yield k, box, self.signed_distance(self.local(points, k), k)

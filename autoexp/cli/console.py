@@ -1,0 +1,119 @@
+"""What all commands share: where they write, how they fail, and what they exit with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoexp.errors import AutoexpError, InstrumentError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+OK, ENDED_BADLY, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DEBUG = "AUTOEXP_DEBUG"
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+RunsFolder = Annotated[
+    pathlib.Path, typer.Option("--runs", envvar="AUTOEXP_RUNS", help="Folder in which every run has its own.")
+]
+RunName = Annotated[str, typer.Argument(help="A run's folder, its id in the runs folder, or: latest", metavar="RUN")]
+ArmFlag = Annotated[
+    bool, typer.Option("--arm", help="Allow an instrument that is not simulated; without it nothing real is touched.")
+]
+RUNS = pathlib.Path("runs")
+
+
+def messages() -> Console:
+    """Where progress and remarks go: standard error, so that output can be piped."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def results() -> Console:
+    """Where results go."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+class Reply:
+    """What a command answers: lines for people, or one document for programs.
+
+    Args:
+        as_json: whether a program reads it.
+    """
+
+    def __init__(self, as_json: bool):
+        self.as_json = as_json
+        self._stdout = sys.stdout
+
+    def document(self, document: dict[str, Any]) -> None:
+        """The answer to a program; nothing is written for people."""
+        if self.as_json:
+            self.raw(json.dumps(document, indent=2, allow_nan=False, default=str))
+
+    def raw(self, text: str) -> None:
+        """A document that is JSON already."""
+        self._stdout.write(text + "\n")
+        self._stdout.flush()
+
+    def line(self, text: str) -> None:
+        """One line for people (rich markup); nothing is written for programs."""
+        if not self.as_json:
+            results().print(text)
+
+
+@contextlib.contextmanager
+def replying(as_json: bool = False) -> Iterator[Reply]:
+    """Turns what goes wrong into a message and an exit code; in JSON mode nothing else reaches standard output."""
+    reply = Reply(as_json)
+    aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    try:
+        with aside:
+            yield reply
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        _fail(reply, "Interrupted", "Interrupted; nothing is running any more.", INTERRUPTED)
+    except AutoexpError as error:
+        _fail(reply, type(error).__name__, str(error), ENDED_BADLY if isinstance(error, InstrumentError) else BAD_INPUT)
+    except OSError as error:
+        _fail(reply, type(error).__name__, str(error), BAD_INPUT)
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        remark = f"Unexpected error: {error!r}. Set {DEBUG}=1 to see where it came from, and please report it."
+        _fail(reply, type(error).__name__, remark, ENDED_BADLY)
+
+
+def _fail(reply: Reply, kind: str, message: str, code: int) -> None:
+    from rich.markup import escape
+
+    if reply.as_json:
+        reply.document({"error": {"type": kind, "message": message}})
+    else:
+        messages().print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def plain(value: float | None, units: str = "") -> str:
+    """A number in four digits with its units, or a dash."""
+    return "–" if value is None or value != value else f"{value:,.4g} {units}".strip()
+
+
+def clock(seconds: float | None) -> str:
+    """A duration as minutes and seconds, or dashes."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

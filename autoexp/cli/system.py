@@ -1,0 +1,97 @@
+"""doctor and simulate: this computer, and Swift on it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from autoexp.cli.console import ENDED_BADLY, RUNS, JsonFlag, RunsFolder, messages, replying, results
+from autoexp.errors import MissingDependencyError
+
+APP = "nionui_app.nionswift"
+
+
+def doctor(runs: RunsFolder = RUNS, as_json: JsonFlag = False) -> None:
+    """Check this computer: what is installed, what is missing, and what to do about it.
+
+    Exit code 1 if something is missing without which nothing works.
+    """
+    with replying(as_json) as reply:
+        from autoexp.cli.checks import all_checks
+
+        found = all_checks(runs)
+        reply.document({"ok": all(c.ok or not c.needed for c in found), "checks": [vars(c) for c in found]})
+        if not as_json:
+            from rich.table import Table
+
+            table = Table("", "", "what was found", "what to do", box=None, header_style="bold", pad_edge=False)
+            for check in found:
+                mark = "[green]ok[/]" if check.ok else "[red]missing[/]" if check.needed else "[yellow]missing[/]"
+                table.add_row(mark, check.name, check.found, check.remedy)
+            results().print(table)
+        if not all(check.ok for check in found if check.needed):
+            raise typer.Exit(ENDED_BADLY)
+
+
+def simulate(
+    specimen: Annotated[
+        str,
+        typer.Option(help="Specimen of the virtual microscope: its name, or the file of a recorded spectrum image."),
+    ] = "plasmonic",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be started, and do not start it.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Open Nion Swift with the virtual microscope and the Autonomous Experiment panel."""
+    with replying(as_json) as reply:
+        command, environment = swift_command(specimen)
+        reply.document({"command": command, "environment": environment})
+        reply.line(" ".join(f"{name}={value}" for name, value in environment.items()) + " " + " ".join(command))
+        if dry_run:
+            return
+        messages().print("Opening Nion Swift; the microscope in it is [black on yellow] SIMULATED [/].")
+        code = subprocess.run(command, env={**os.environ, **environment}, check=False).returncode
+        if code:
+            raise typer.Exit(ENDED_BADLY)
+
+
+def swift_command(specimen: str) -> tuple[list[str], dict[str, str]]:
+    """The command that opens Swift's window, and what it needs in its environment.
+
+    Raises:
+        PlanError: there is no such specimen.
+        MissingDependencyError: Swift, its launcher or a display is missing; the message says what to do.
+    """
+    from autoexp.plan import VirtualInstrument
+    from autoexp.session import make_specimen
+    from autoexp.swift.preferences import VIRTUAL_STEM_VARIABLE
+
+    make_specimen(VirtualInstrument(specimen=specimen))
+    launcher = native_launcher()
+    if launcher is None:
+        raise MissingDependencyError(
+            f"Swift's native launcher is not installed in {sys.prefix}: python -m pip install nionswift nionswift-tool"
+        )
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise MissingDependencyError("There is no display to open a window on; set DISPLAY, or use: autoexp demo")
+    known = pathlib.Path(specimen)
+    value = str(known.resolve()) if known.is_file() else specimen
+    return [str(launcher), sys.prefix, APP], {VIRTUAL_STEM_VARIABLE: value}
+
+
+def native_launcher() -> pathlib.Path | None:
+    """The program that nionswift-tool puts into an environment; None where it is not there."""
+    places = {
+        "linux": ("bin", "NionSwiftLauncher", "NionSwiftLauncher"),
+        "darwin": ("bin", "Nion Swift.app", "Contents", "MacOS", "Nion Swift"),
+        "win32": ("Scripts", "NionSwiftLauncher", "NionSwift.exe"),
+    }
+    place = places.get(sys.platform)
+    if place is None:
+        return None
+    found = pathlib.Path(sys.exec_prefix).joinpath(*place)
+    return found if found.is_file() else None

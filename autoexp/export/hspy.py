@@ -1,0 +1,161 @@
+"""Runs as HyperSpy files: the spectra as one EELS signal for exSpy, and the overview beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autoexp import events as ev
+from autoexp.errors import MissingDependencyError
+from autoexp.export.atomic import ExportError, check_targets, replace_file
+from autoexp.runlog import RunReader
+from autoexp.state import Point, RunState, fold
+
+
+def export_hspy(
+    folder: str | os.PathLike[str], output: str | os.PathLike[str] | None = None, *, force: bool = False
+) -> list[pathlib.Path]:
+    """Write a run's spectra as an EELS signal (points | energy) and its overview as an image.
+
+    The spectra are calibrated in energy; ``metadata.autoexp`` holds the positions (fractions of the overview and nm),
+    the values with their noise, the reasons, the plan, the instrument, and whether that was simulated.
+
+    Args:
+        folder: the run.
+        output: file to write; by default ``<run>.hspy`` in the run's folder. The overview goes to
+            ``<output>-overview.hspy``.
+        force: replace files that are there.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunLogError: there is no run.
+        ExportError: there is no spectrum, a file is there already, or it does not read back the same.
+        MissingDependencyError: HyperSpy or exSpy is not installed.
+    """
+    reader = RunReader(folder)
+    state = fold(reader.records)
+    points = [p for p in state.points.values() if p.status == "measured" and p.record is not None]
+    if not points or state.spectra is None:
+        raise ExportError(f"The run {reader.folder.name} holds no spectrum to export.")
+    path = pathlib.Path(output) if output else reader.folder / f"{reader.folder.resolve().name}.hspy"
+    overview_path = path.with_name(f"{path.stem}-overview{path.suffix}")
+    wanted = [path, *([overview_path] if state.prepared else [])]
+    if path.suffix != ".hspy":
+        raise ExportError(f"{path.name} must end in .hspy.")
+    check_targets(wanted, force)
+    signals = [_spectra(reader, state, points)]
+    if state.prepared:
+        signals.append(_overview(reader, state, state.prepared))
+    with contextlib.ExitStack() as stack:
+        for target, signal in zip(wanted, signals, strict=True):
+            _save(stack.enter_context(replace_file(target)), signal)
+    return wanted
+
+
+def _spectra(reader: RunReader, state: RunState, points: list[Point]) -> Any:
+    opened = state.spectra
+    assert opened is not None
+    data = np.asarray(reader.spectra()[[p.record for p in points if p.record is not None]])
+    energy = {"name": "Energy loss", "units": opened.units, "offset": opened.offset, "scale": opened.scale}
+    axes = [
+        {"name": "point", "size": len(points), "offset": 1, "scale": 1, "navigate": True},
+        {**energy, "size": opened.channels, "navigate": False},
+    ]
+    signal = _import("exspy").signals.EELSSpectrum(data, axes=axes)
+    signal.metadata.General.title = f"{state.run_id or reader.folder.name}{_mark(reader)}"
+    signal.metadata.set_item("Signal.quantity", "Electrons (counts)")
+    instrument = _microscope(state)
+    for name, value in instrument.items():
+        signal.metadata.set_item(f"Acquisition_instrument.TEM.{name}", value)
+    if state.plan:
+        exposure = "Acquisition_instrument.TEM.Detector.EELS.exposure"
+        signal.metadata.set_item(exposure, state.plan.spectrum.exposure_s)
+    signal.metadata.add_dictionary({"autoexp": _about(reader, state, points)})
+    return signal
+
+
+def _overview(reader: RunReader, state: RunState, prepared: ev.Prepared) -> Any:
+    image = np.array(reader.array(prepared.overview), dtype=np.float32)
+    height, width = prepared.fov_nm or prepared.shape
+    units = "nm" if prepared.fov_nm else "px"
+    axes = [
+        {"name": "y", "units": units, "size": image.shape[0], "scale": height / image.shape[0], "offset": 0.0},
+        {"name": "x", "units": units, "size": image.shape[1], "scale": width / image.shape[1], "offset": 0.0},
+    ]
+    signal = _import("hyperspy.api").signals.Signal2D(image, axes=axes)
+    signal.metadata.General.title = f"{state.run_id or reader.folder.name}: overview{_mark(reader)}"
+    signal.metadata.add_dictionary({"autoexp": {"run_id": state.run_id, "simulated": _simulated(reader)}})
+    return signal
+
+
+def _about(reader: RunReader, state: RunState, points: list[Point]) -> dict[str, Any]:
+    """What the metadata tell of a run; arrays are in the order of the spectra."""
+    prepared, settings = state.prepared, state.settings
+    positions = np.array([p.position for p in points])
+    about: dict[str, Any] = {
+        "run_id": state.run_id,
+        "simulated": _simulated(reader),
+        "point": np.array([p.id + 1 for p in points]),
+        "position_yx": positions,
+        "value": np.array([p.value for p in points]),
+        "noise": np.array([p.noise for p in points]),
+        "dose_e": np.array([p.dose_e for p in points]),
+        "reason": [p.reason for p in points],
+        "agent": [p.agent for p in points],
+        "scalarizer": settings.scalarizer.describe() if settings else "",
+        "units": settings.scalarizer.units if settings else "",
+        "plan": state.plan.to_json() if state.plan else "",
+    }
+    if prepared and prepared.fov_nm:
+        about["position_nm"] = positions * np.asarray(prepared.fov_nm)
+        about["fov_nm"] = list(prepared.fov_nm)
+    if state.spectra and state.spectra.counts_per_electron:
+        about["counts_per_electron"] = state.spectra.counts_per_electron
+    return about
+
+
+def _microscope(state: RunState) -> dict[str, float]:
+    """Beam energy in keV, where the overview's metadata tell it."""
+    told = state.prepared.metadata.get("instrument", {}) if state.prepared else {}
+    tension = told.get("high_tension") if isinstance(told, dict) else None
+    usable = isinstance(tension, int | float) and math.isfinite(tension)
+    return {"beam_energy": float(tension) / 1000} if usable and tension is not None else {}
+
+
+def _simulated(reader: RunReader) -> bool:
+    started = next(reader.events(ev.Started), None)
+    return bool(started and started.instrument.get("simulated"))
+
+
+def _mark(reader: RunReader) -> str:
+    return " (SIMULATED)" if _simulated(reader) else ""
+
+
+def _save(path: pathlib.Path, signal: Any) -> None:
+    signal.save(str(path), overwrite=True, show_progressbar=False)
+    loaded = _import("hyperspy.api").load(str(path))
+    _require_same(path, loaded.data, signal.data)
+    axes = zip(loaded.axes_manager.signal_axes, signal.axes_manager.signal_axes, strict=True)
+    if not all(np.allclose(a.axis, b.axis) for a, b in axes):
+        raise ExportError(f"The calibration of {path.name} did not read back as it was written.")
+
+
+def _require_same(path: pathlib.Path, found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> None:
+    if found.shape != wanted.shape or not np.array_equal(found, wanted, equal_nan=True):
+        raise ExportError(f"{path.name} did not read back as it was written; nothing was replaced. Is the disk full?")
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError("Export to HyperSpy needs it: python -m pip install hyperspy exspy") from error

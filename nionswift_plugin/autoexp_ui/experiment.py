@@ -1,0 +1,459 @@
+"""The experiment of one Swift window: it starts engines, watches them, and shows what they find.
+
+The engine runs on its own thread. This object lives on the user-interface thread: a task looks at the engine ten
+times a second, so that however fast an experiment runs, the window stays fluid. Nothing here waits for the instrument.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import gettext
+import logging
+import pathlib
+import time
+import typing
+
+from nion.swift import Facade
+from nion.swift.model import Notification
+from nion.utils import Event, ReferenceCounting
+
+from autoexp import events as ev
+from autoexp.engine import Engine
+from autoexp.errors import AutoexpError
+from autoexp.guardian import Guardian, site_limits
+from autoexp.instrument import Identity, Overview
+from autoexp.lock import InstrumentLock
+from autoexp.plan import OverviewSpec
+from autoexp.status import Status
+from autoexp.swift import instrument as swift_instrument
+from autoexp.swift import preferences
+from autoexp.unfinished import UnfinishedRun, close_unfinished, find_unfinished
+from nionswift_plugin.autoexp_ui import form as form_module
+from nionswift_plugin.autoexp_ui import live_data as live_data_module
+from nionswift_plugin.autoexp_ui import steering, workspace
+
+_ = gettext.gettext
+log = logging.getLogger(__name__)
+
+TICK_S = 0.1
+CLOSE_S = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TakenOverview:
+    """An overview that was taken before the start, and how."""
+
+    overview: Overview
+    spec: OverviewSpec
+    data_item: typing.Any
+
+
+class Experiment:
+    """One window's experiment.
+
+    Args:
+        document_controller: Swift's window.
+        form: what the operator enters.
+    """
+
+    def __init__(self, document_controller: typing.Any, form: form_module.PlanForm):
+        self._document_controller = document_controller
+        self._form = form
+        self._form_listener: typing.Any = form.changed_event.listen(
+            ReferenceCounting.weak_partial(Experiment._on_form, self)
+        )
+        self._engine: Engine | None = None
+        self._live: live_data_module.LiveData | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._watches: dict[str, tuple[steering.GraphicsWatch, typing.Any]] = {}
+        self._graphics_changed = False
+        self._settings_changed = False
+        self._requested: set[str] = set()
+        self._told_error = ""
+        self.taken: TakenOverview | None = None
+        self.busy = False
+        self.message = ""
+        self.unfinished: list[UnfinishedRun] = []
+        self.changed_event = Event.Event()
+
+    # --- what the panel shows
+
+    @property
+    def status(self) -> Status:
+        """The engine's status, or an idle one."""
+        return self._engine.status if self._engine else Status()
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine of the present or latest run."""
+        return self._engine
+
+    @property
+    def live(self) -> live_data_module.LiveData | None:
+        """The data items of the present or latest run."""
+        return self._live
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is going on, paused ones included."""
+        return self._engine is not None and self._task is not None
+
+    def identity(self) -> Identity | None:
+        """The instrument that Swift has, or None."""
+        try:
+            return swift_instrument.find_instrument().identity
+        except AutoexpError:
+            return None
+
+    # --- what the operator does
+
+    def take_overview(self) -> None:
+        """Take an overview and show it, before anything is started."""
+        if self.busy or self.running:
+            return
+        self._spawn(self._take_overview())
+
+    def start(self) -> None:
+        """Start an experiment as the form describes it."""
+        if self.busy or self.running:
+            return
+        try:
+            instrument = self._instrument()
+            overview_item = self.taken.data_item if self._overview_fits() and self.taken else None
+            display_item = self._display_item_of(overview_item)
+            regions = steering.regions_of(display_item) if display_item else ()
+            identity = instrument.identity
+            plan = self._form.make_plan(time.strftime("%H:%M"), identity.scan, identity.camera, regions)
+            folder = new_run_folder(preferences.load().runs)
+            overview = self.taken.overview if overview_item is not None and self.taken else None
+            self._launch(instrument, folder, plan=plan, overview=overview, overview_item=overview_item)
+        except AutoexpError as error:
+            self._say(str(error))
+
+    def resume_unfinished(self, run: UnfinishedRun) -> None:
+        """Go on with a run that was cut off."""
+        if self.busy or self.running:
+            return
+        try:
+            instrument = self._instrument()
+            if instrument.identity.key != run.instrument:
+                raise AutoexpError(_("That run was made on {other}; connect it to go on.").format(other=run.instrument))
+            self._launch(instrument, run.folder)
+            self.unfinished = [u for u in self.unfinished if u.folder != run.folder]
+        except AutoexpError as error:
+            self._say(str(error))
+
+    def close_unfinished(self, run: UnfinishedRun, ending: ev.Ending) -> None:
+        """End a run that was cut off, without measuring."""
+        try:
+            close_unfinished(run.folder, ending)
+            self._say(_("The run {name} is closed; its data are in {folder}.").format(name=run.name, folder=run.folder))
+        except AutoexpError as error:
+            self._say(str(error))
+        self.unfinished = [u for u in self.unfinished if u.folder != run.folder]
+        self.changed_event.fire()
+
+    def look_for_unfinished(self) -> None:
+        """Look for runs that were cut off, beside the user interface."""
+        self._spawn(self._look_for_unfinished())
+
+    def pause(self) -> None:
+        """Pause after the present point, or go on."""
+        if self._engine is None:
+            return
+        if self._engine.status.phase in ("paused", "suspended"):
+            self._engine.resume()
+        else:
+            self._engine.pause()
+
+    def stop(self) -> None:
+        """Finish the present point and end."""
+        if self._engine is not None:
+            self._engine.stop()
+
+    def abort(self) -> None:
+        """End at once."""
+        if self._engine is not None:
+            self._engine.abort()
+
+    def undo(self) -> None:
+        """Take back the latest steering command."""
+        if self._engine is not None:
+            self._engine.steer(ev.Undo())
+
+    def add_region(self, exclude: bool) -> None:
+        """Put a rectangle on the overview."""
+        display_item = self.overview_display_item
+        if display_item is None:
+            self._say(_("Take an overview first; regions are drawn on it."))
+            return
+        steering.add_region(self._document_controller.document_model, display_item, exclude)
+
+    @property
+    def overview_display_item(self) -> typing.Any:
+        """The overview on which regions are drawn: the run's, or the one taken before."""
+        if self._live is not None and (found := self._live.display_item("overview")) is not None:
+            return found
+        return self._display_item_of(self.taken.data_item) if self.taken else None
+
+    def close(self) -> None:
+        """The window goes: end the run, put the instrument back, let go of everything."""
+        engine, self._engine = self._engine, None
+        if engine is not None and engine.status.ending is None:
+            engine.abort()
+            if not engine.join(CLOSE_S):
+                log.warning("The run %s has not ended within %g s.", engine.folder, CLOSE_S)
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        for watch, _listener in self._watches.values():
+            watch.close()
+        self._watches.clear()
+        self._form_listener = None
+        self._live = None
+        self.taken = None
+
+    # --- starting
+
+    def _instrument(self) -> swift_instrument.SwiftInstrument:
+        instrument = swift_instrument.find_instrument()
+        if not instrument.identity.simulated and not preferences.load().arm_hardware:
+            raise AutoexpError(
+                _(
+                    "{name} is a real instrument. Allow experiments on it in Preferences > Autonomous Experiment."
+                ).format(name=instrument.identity.name)
+            )
+        return instrument
+
+    def _launch(
+        self,
+        instrument: swift_instrument.SwiftInstrument,
+        folder: pathlib.Path,
+        *,
+        plan: typing.Any = None,
+        overview: Overview | None = None,
+        overview_item: typing.Any = None,
+    ) -> None:
+        identity = instrument.identity
+        engine = Engine(
+            plan,
+            instrument,
+            folder,
+            site=site_limits(identity, preferences.load().site),
+            overview=overview,
+            holder=_("the Autonomous Experiment panel"),
+            beam_current_pA=instrument.beam_current_pA,
+        )
+        self.message = ""
+        self._told_error = ""
+        self._requested = set()
+        self._engine = engine
+        self._live = live_data_module.LiveData(self._document_controller, folder.name, identity.simulated, folder)
+        if overview_item is not None:
+            self._live.adopt_overview(overview_item)
+        self.taken = None
+        engine.start()
+        self._task = self._document_controller.event_loop.create_task(self._watch(engine, self._live))
+
+    def _overview_fits(self) -> bool:
+        """Whether the overview on the screen shows the field that the form asks for."""
+        if self.taken is None or self.taken.data_item not in self._document_controller.document_model.data_items:
+            return False
+        try:
+            return self.taken.spec == self._form.make_overview()
+        except AutoexpError:
+            return False
+
+    # --- watching
+
+    async def _watch(self, engine: Engine, live: live_data_module.LiveData) -> None:
+        try:
+            while True:
+                ended = engine.join(0)
+                self._refresh(engine, live)
+                if ended:
+                    break
+                await asyncio.sleep(TICK_S)
+            live.finish(engine.state)
+            self._tell_ending(engine)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("The results cannot be shown; the run itself goes on.")
+            self._say(_("The results cannot be shown any more; the run goes on and is saved in its folder."))
+        finally:
+            self._task = None
+            self.changed_event.fire()
+
+    def _refresh(self, engine: Engine, live: live_data_module.LiveData) -> None:
+        live.update(engine.state, engine.prediction)
+        workspace.arrange(self._document_controller, live)
+        self._watch_graphics("overview", live.display_item("overview"))
+        self._watch_graphics("spectra", live.display_item("spectra"))
+        if self._graphics_changed:
+            self._graphics_changed = False
+            self._steer_by_graphics(engine, live)
+        if self._settings_changed:
+            self._settings_changed = False
+            self._steer_by_form(engine)
+            self._show_windows(engine, live)
+        self.changed_event.fire()
+
+    def _tell_ending(self, engine: Engine) -> None:
+        status = engine.status
+        if status.ending == "faulted" and status.reason != self._told_error:
+            self._told_error = status.reason
+            title = _("Autonomous experiment failed")
+            text = "\N{WARNING SIGN} " + title
+            Notification.notify(Notification.Notification("org.autoexp.error", text, title, status.reason))
+
+    # --- steering
+
+    def _watch_graphics(self, key: str, display_item: typing.Any) -> None:
+        old = self._watches.get(key)
+        if display_item is None or (old is not None and old[0].display_item is display_item):
+            return
+        if old is not None:
+            old[0].close()
+        watch = steering.GraphicsWatch(display_item)
+        listener = watch.changed_event.listen(ReferenceCounting.weak_partial(Experiment._on_graphics, self))
+        self._watches[key] = watch, listener
+        if key == "spectra" and self._engine is not None and self._live is not None:
+            self._show_windows(self._engine, self._live)
+        self._graphics_changed = True
+
+    def _on_graphics(self) -> None:
+        self._graphics_changed = True
+
+    def _on_form(self) -> None:
+        self._settings_changed = True
+        self.changed_event.fire()
+
+    def _steer_by_graphics(self, engine: Engine, live: live_data_module.LiveData) -> None:
+        settings = engine.state.settings
+        overview = live.display_item("overview")
+        if overview is not None and settings is not None:
+            wanted = {r.id: r for r in steering.regions_of(overview)}
+            present = {r.id: r for r in settings.regions}
+            for region_id in present.keys() - wanted.keys():
+                engine.steer(ev.RemoveRegion(id=region_id))
+            for region_id, region in wanted.items():
+                if present.get(region_id) != region:
+                    engine.steer(ev.AddRegion(region=region))
+            for name, position in steering.requested_points(overview).items():
+                if name not in self._requested and engine.steer(ev.MeasureHere(id=name, position=position)):
+                    self._requested.add(name)
+        self._read_windows(engine, live)
+
+    def _steer_by_form(self, engine: Engine) -> None:
+        settings = engine.state.settings
+        if settings is None or engine.status.ending is not None:
+            return
+        try:
+            scalarizer, agent, budget = (
+                self._form.make_scalarizer(),
+                self._form.make_agent(),
+                self._form.make_budget(),
+            )
+        except AutoexpError as error:
+            self._say(str(error))
+            return
+        self.message = ""
+        if scalarizer != settings.scalarizer:
+            engine.steer(ev.SetScalarizer(scalarizer=scalarizer))
+        if agent != settings.agent:
+            engine.steer(ev.SetAgent(agent=agent))
+        if budget != settings.budget:
+            engine.steer(ev.SetBudget(budget=budget))
+
+    def _show_windows(self, engine: Engine, live: live_data_module.LiveData) -> None:
+        """Show the scalarizer's windows on the spectra, where they can be dragged."""
+        display_item, opened = live.display_item("spectra"), engine.state.spectra
+        if display_item is None or opened is None:
+            return
+        for graphic_id, label, names in self._form.windows():
+            low, high = ((self._form.value(n) - opened.offset) / (opened.scale * opened.channels) for n in names)
+            if 0 <= low < high <= 1:
+                model = self._document_controller.document_model
+                steering.show_window(model, display_item, graphic_id, label, (low, high))
+
+    def _read_windows(self, engine: Engine, live: live_data_module.LiveData) -> None:
+        display_item, opened = live.display_item("spectra"), engine.state.spectra
+        if display_item is None or opened is None:
+            return
+        changes: dict[str, float] = {}
+        for graphic_id, _label, names in self._form.windows():
+            graphic = steering.window_graphic(display_item, graphic_id)
+            if graphic is None:
+                continue
+            for name, fraction in zip(names, graphic.interval, strict=True):
+                energy = opened.offset + fraction * opened.scale * opened.channels
+                if abs(energy - self._form.value(name)) > abs(opened.scale) / 2:
+                    changes[name] = round(energy, 4)
+        if changes:
+            self._form.set(**changes)
+
+    # --- beside the user interface
+
+    async def _take_overview(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            spec = self._form.make_overview()
+            instrument = self._instrument()
+            limits = site_limits(instrument.identity, preferences.load().site)
+            overview = await loop.run_in_executor(None, lambda: record_overview(instrument, limits, spec))
+        except AutoexpError as error:
+            self._say(str(error))
+            return
+        item = live_data_module.overview_item(overview, instrument.identity.simulated)
+        self._document_controller.document_model.append_data_item(item)
+        Facade.DocumentWindow(self._document_controller).display_data_item(Facade.DataItem(item))
+        self.taken = TakenOverview(overview, spec, item)
+        self.message = _("Draw rectangles on the overview to say where to measure, then press Start.")
+
+    async def _look_for_unfinished(self) -> None:
+        loop = asyncio.get_running_loop()
+        root = preferences.load().runs
+        self.unfinished = await loop.run_in_executor(None, lambda: find_unfinished(root))
+
+    def _spawn(self, work: typing.Coroutine[typing.Any, typing.Any, None]) -> None:
+        async def guarded() -> None:
+            self.busy = True
+            self.changed_event.fire()
+            try:
+                await work
+            finally:
+                self.busy = False
+                self.changed_event.fire()
+
+        self._document_controller.event_loop.create_task(guarded())
+
+    def _display_item_of(self, data_item: typing.Any) -> typing.Any:
+        model = self._document_controller.document_model
+        return model.get_display_item_for_data_item(data_item) if data_item in model.data_items else None
+
+    def _say(self, message: str) -> None:
+        self.message = message
+        self.changed_event.fire()
+
+
+def record_overview(instrument: typing.Any, limits: typing.Any, spec: OverviewSpec) -> Overview:
+    """Take one overview through the guardian, and put everything back."""
+    with InstrumentLock(instrument.identity, _("Take Overview")):
+        guardian = Guardian(instrument, limits, beam_current_pA=instrument.beam_current_pA)
+        guardian.open()
+        try:
+            return guardian.overview(spec)
+        finally:
+            guardian.restore()
+
+
+def new_run_folder(root: pathlib.Path) -> pathlib.Path:
+    """A folder that does not exist yet, named after the time."""
+    name = time.strftime("%Y%m%d-%H%M%S")
+    folder = root / name
+    number = 2
+    while folder.exists():
+        folder, number = root / f"{name}-{number}", number + 1
+    return folder

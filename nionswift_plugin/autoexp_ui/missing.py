@@ -1,0 +1,29 @@
+"""What to say where something is not there."""
+
+from __future__ import annotations
+
+import gettext
+import importlib.util
+
+_ = gettext.gettext
+
+
+def no_instrument() -> str:
+    """For a Swift without an instrument."""
+    return _(
+        "There is no instrument. Connect one, or choose a virtual microscope in Preferences > Autonomous Experiment "
+        "and start Swift again."
+    )
+
+
+def libraries(agent_kind: str) -> str:
+    """For an agent whose libraries are not installed, with the line that installs them; empty if nothing is missing."""
+    if agent_kind != "deep-kernel":
+        return ""
+    absent = [name for name in ("torch", "gpytorch") if importlib.util.find_spec(name) is None]
+    if not absent:
+        return ""
+    return _(
+        "Deep kernel learning needs {names}: python -m pip install {line}. Raster, random points and features work "
+        "without."
+    ).format(names=_(" and ").join(absent), line=" ".join(absent))

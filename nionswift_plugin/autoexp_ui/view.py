@@ -1,0 +1,284 @@
+"""What the panel looks like, as Swift's declarative description; :mod:`.panel` holds what it does."""
+
+from __future__ import annotations
+
+import gettext
+import typing
+
+from nion.ui import Declarative
+
+from nionswift_plugin.autoexp_ui import form
+
+_ = gettext.gettext
+
+LABEL_WIDTH = 76
+FIELD_WIDTH = 60
+
+
+def build_view() -> typing.Any:
+    """The whole panel as Swift's declarative description."""
+    u = Declarative.DeclarativeUI()
+    return u.create_column(
+        _banner(u),
+        u.create_scroll_area(
+            u.create_column(
+                _unfinished(u),
+                _overview(u),
+                _divider(u),
+                _look_for(u),
+                _divider(u),
+                _choose_by(u),
+                _divider(u),
+                _measure(u),
+                u.create_stretch(),
+                spacing=6,
+                margin=8,
+            )
+        ),
+        _run(u),
+        spacing=4,
+    )
+
+
+def _divider(u: typing.Any) -> typing.Any:
+    return u.create_divider(orientation="horizontal", height=4, border_color="#CCC")
+
+
+def _row(u: typing.Any, label: str, *widgets: typing.Any, **given: typing.Any) -> typing.Any:
+    text = u.create_label(text=label, width=LABEL_WIDTH) if label else u.create_spacing(LABEL_WIDTH + 6)
+    return u.create_row(text, *widgets, u.create_stretch(), spacing=6, **given)
+
+
+def _number(u: typing.Any, field: str, converter: str, tip: str, **given: typing.Any) -> typing.Any:
+    return u.create_line_edit(
+        text=f"@binding(form.{field}.value, converter={converter})", width=FIELD_WIDTH, tool_tip=tip, **given
+    )
+
+
+def _combo(u: typing.Any, field: str, items: tuple[tuple[str, str], ...], tip: str, **given: typing.Any) -> typing.Any:
+    return u.create_combo_box(
+        items=[label for _kind, label in items],
+        current_index=f"@binding(form.{field}.value)",
+        tool_tip=tip,
+        **{"width": 214, **given},
+    )
+
+
+def _banner(u: typing.Any) -> typing.Any:
+    badge = u.create_label(
+        text=_(" SIMULATED "),
+        visible="@binding(flags.simulated.value)",
+        background_color="#0072B2",
+        color="#FFF",
+        font="bold",
+        tool_tip=_("The data come from a virtual microscope, not from a specimen."),
+    )
+    instrument = u.create_label(text="@binding(texts.instrument.value)", word_wrap=True)
+    return u.create_row(badge, instrument, u.create_stretch(), spacing=6, margin_horizontal=8, margin_vertical=4)
+
+
+def _unfinished(u: typing.Any) -> typing.Any:
+    return u.create_column(
+        u.create_label(text="@binding(texts.unfinished.value)", word_wrap=True, width=300),
+        u.create_row(
+            u.create_push_button(
+                text=_("Resume"), on_clicked="handle_resume_run", tool_tip=_("Go on measuring where it was cut off.")
+            ),
+            u.create_push_button(
+                text=_("Finish"),
+                on_clicked="handle_finish_run",
+                tool_tip=_("Close the run as it is; its data stay in its folder."),
+            ),
+            u.create_push_button(
+                text=_("Discard"),
+                on_clicked="handle_discard_run",
+                tool_tip=_("Mark the run as discarded and ask no more; nothing is deleted."),
+            ),
+            u.create_stretch(),
+            spacing=6,
+        ),
+        _divider(u),
+        visible="@binding(flags.has_unfinished.value)",
+        spacing=4,
+    )
+
+
+def _overview(u: typing.Any) -> typing.Any:
+    edit = {"enabled": "@binding(flags.can_edit.value)"}
+    return u.create_column(
+        _row(
+            u,
+            _("Overview"),
+            _number(u, "fov_nm", "number", _("Side of the scanned field, nm"), **edit),
+            u.create_label(text=_("nm")),
+            _number(u, "pixels", "integer", _("Pixels along a side of the overview"), **edit),
+            u.create_label(text=_("px")),
+        ),
+        _row(
+            u,
+            _("Dwell"),
+            _number(u, "dwell_us", "number", _("Time per pixel of the overview, µs"), **edit),
+            u.create_label(text=_("µs")),
+            u.create_push_button(
+                text=_("Take Overview"),
+                name="overview_button",
+                on_clicked="handle_overview",
+                enabled="@binding(flags.can_start.value)",
+                tool_tip=_("Scan the field now, to draw regions on it. Start uses it if the field is the same."),
+            ),
+        ),
+        _row(
+            u,
+            _("Regions"),
+            u.create_push_button(
+                text=_("Measure Only Here"),
+                on_clicked="handle_include",
+                tool_tip=_("Add a rectangle to the overview; with any of these, only their insides are measured."),
+            ),
+            u.create_push_button(
+                text=_("Exclude"),
+                on_clicked="handle_exclude",
+                tool_tip=_("Add a rectangle to the overview in which nothing is measured."),
+            ),
+        ),
+        spacing=4,
+    )
+
+
+def _look_for(u: typing.Any) -> typing.Any:
+    tip = _("May be changed while the experiment runs: everything measured is scored anew.")
+    return u.create_column(
+        _row(u, _("Look for"), _combo(u, "scalarizer", form.SCALARIZERS, tip)),
+        _row(
+            u,
+            _("Window"),
+            _number(
+                u, "low_eV", "number", _("Lower end of the window, eV; or drag it on the spectra"), name="low_edit"
+            ),
+            u.create_label(text=_("to")),
+            _number(u, "high_eV", "number", _("Upper end of the window, eV; or drag it on the spectra")),
+            u.create_label(text=_("eV")),
+        ),
+        u.create_row(
+            u.create_label(text="@binding(texts.second.value)", width=LABEL_WIDTH),
+            _number(u, "second_low_eV", "number", _("Lower end, eV; or drag it on the spectra")),
+            u.create_label(text=_("to")),
+            _number(u, "second_high_eV", "number", _("Upper end, eV; or drag it on the spectra")),
+            u.create_label(text=_("eV")),
+            u.create_stretch(),
+            spacing=6,
+            visible="@binding(flags.two_windows.value)",
+        ),
+        _row(
+            u,
+            _("Target"),
+            u.create_push_button(
+                text=_("Use as Target"),
+                on_clicked="handle_target",
+                tool_tip=_("The spectrum on the selected display becomes what is looked for."),
+            ),
+            visible="@binding(flags.has_target.value)",
+        ),
+        spacing=4,
+    )
+
+
+def _choose_by(u: typing.Any) -> typing.Any:
+    edit = {"enabled": "@binding(flags.can_edit.value)"}
+    learns = {"visible": "@binding(flags.learns.value)"}
+    return u.create_column(
+        _row(u, _("Choose by"), _combo(u, "agent", form.AGENTS, _("Who decides where to measure next"))),
+        _row(
+            u,
+            _("in order to"),
+            _combo(u, "acquisition", form.ACQUISITIONS, _("What the experiment is for")),
+            **learns,
+        ),
+        _row(
+            u,
+            _("preferring"),
+            _combo(u, "goal", form.GOALS, _("Whether high or low values are wanted"), width=110),
+            **learns,
+        ),
+        u.create_row(
+            u.create_label(text="@binding(texts.parameter.value)"),
+            _number(
+                u,
+                "parameter",
+                "number",
+                _("In standard deviations: larger explores more of what is not known, smaller exploits what is"),
+            ),
+            u.create_stretch(),
+            spacing=6,
+            visible="@binding(flags.has_parameter.value)",
+        ),
+        _row(
+            u,
+            _("Patches"),
+            _number(u, "patch_px", "integer", _("Side of the image patch that describes a position, pixels"), **edit),
+            u.create_label(text=_("px, every")),
+            _number(u, "stride_px", "integer", _("Distance between neighbouring positions, pixels"), **edit),
+            u.create_label(text=_("px")),
+        ),
+        spacing=4,
+    )
+
+
+def _measure(u: typing.Any) -> typing.Any:
+    edit = {"enabled": "@binding(flags.can_edit.value)"}
+    return u.create_column(
+        _row(
+            u,
+            _("Exposure"),
+            _number(u, "exposure_ms", "number", _("Exposure of each spectrum, ms"), **edit),
+            u.create_label(text=_("ms, binning")),
+            _number(u, "binning", "integer", _("Camera binning; must be one that the camera has"), **edit),
+        ),
+        _row(
+            u,
+            _("Stop after"),
+            _number(u, "points", "integer", _("Number of spectra; may be changed while it runs"), name="points_edit"),
+            u.create_label(text=_("spectra, or")),
+            _number(u, "minutes", "optional", _("Time limit in minutes; empty for none")),
+            u.create_label(text=_("min")),
+        ),
+        _row(u, _("Estimate"), u.create_label(text="@binding(texts.estimate.value)", word_wrap=True, width=224)),
+        spacing=4,
+    )
+
+
+def _run(u: typing.Any) -> typing.Any:
+    def button(text: str, name: str, enabled: str, tip: str) -> typing.Any:
+        return u.create_push_button(
+            text=text, name=f"{name}_button", on_clicked=f"handle_{name}", enabled=f"@binding(flags.{enabled}.value)", tool_tip=tip
+        )
+
+    return u.create_column(
+        _divider(u),
+        u.create_row(
+            button(_("Start"), "start", "can_start", _("Begin the experiment")),
+            button("@binding(texts.pause.value)", "pause", "can_pause", _("Pause after this spectrum; go on")),
+            button(_("Stop"), "stop", "running", _("Finish this spectrum, put the instrument back")),
+            button(_("Abort"), "abort", "running", _("Cut the exposure short, put the instrument back")),
+            button(_("Undo"), "undo", "can_undo", _("Take back the latest change that you made")),
+            u.create_stretch(),
+            spacing=4,
+        ),
+        u.create_row(
+            u.create_label(text="@binding(texts.headline.value)", font="bold", name="headline_label"),
+            u.create_stretch(),
+        ),
+        u.create_progress_bar(value="@binding(progress_value.value)", width=320),
+        u.create_label(text="@binding(texts.progress.value)"),
+        u.create_label(text="@binding(texts.reason.value)", word_wrap=True, width=320, name="reason_label"),
+        u.create_label(text="@binding(texts.best.value)", word_wrap=True, width=320),
+        u.create_label(
+            text="@binding(texts.message.value)",
+            word_wrap=True,
+            width=320,
+            color="#A33A00",
+            visible="@binding(flags.has_message.value)",
+        ),
+        spacing=4,
+        margin=8,
+    )
