@@ -44,7 +44,7 @@ class ControlLimits(Model):
         step: largest change in one command.
         rate: largest change per second, over any time.
         settle_s: wait after a change before anything is measured.
-        tolerance: how far the value read back may differ.
+        tolerance: how far the value read back may differ; a thousand-millionth of the range where it is not given.
     """
 
     low: float
@@ -52,7 +52,12 @@ class ControlLimits(Model):
     step: float | None = Field(None, gt=0)
     rate: float | None = Field(None, gt=0)
     settle_s: float = Field(0.0, ge=0, le=60)
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: float | None = Field(None, ge=0)
+
+    @property
+    def readback_tolerance(self) -> float:
+        """How far the value read back may differ."""
+        return 1e-9 * (self.high - self.low) if self.tolerance is None else self.tolerance
 
 
 class SiteLimits(Model):
@@ -187,7 +192,7 @@ class Guardian:
         self._opened = False
 
     def _put_back(self, name: str, value: float) -> str | None:
-        tolerance = self.site.controls[name].tolerance
+        tolerance = self.site.controls[name].readback_tolerance
         try:
             for _ in range(2):
                 if _close(self._instrument.get(name), value, tolerance):
@@ -267,7 +272,7 @@ class Guardian:
         self._last_move_s[name] = self._clock()
         if limits.settle_s:
             self._sleep(limits.settle_s)
-        if not any(_close(self._instrument.get(name), value, limits.tolerance) for _ in range(2)):
+        if not any(_close(self._instrument.get(name), value, limits.readback_tolerance) for _ in range(2)):
             raise ReadbackError(f"{name} was set to {value:g} but reads {self._instrument.get(name):g}.")
 
     def _allowed(self, name: str, value: float) -> ControlLimits:
@@ -340,4 +345,4 @@ def site_limits(identity: Identity, folder: pathlib.Path) -> SiteLimits:
 
 
 def _close(now: float, wanted: float, tolerance: float) -> bool:
-    return math.isfinite(now) and abs(now - wanted) <= max(tolerance, 1e-9 * max(1.0, abs(wanted)) * 1e-3, 1e-15)
+    return math.isfinite(now) and abs(now - wanted) <= tolerance

@@ -30,6 +30,8 @@ from autoexp.state import RunState, fold
 if TYPE_CHECKING:
     from autoexp.swift.headless import Devices
     from autoexp.swift.instrument import SwiftInstrument as Adapter
+    from virtual_stem.microscope import VirtualMicroscope
+    from virtual_stem.specimen import Specimen
 
 log = logging.getLogger(__name__)
 # They show things in Swift's window, or register what a plan asks for in another way.
@@ -174,7 +176,7 @@ def require_armed(identity: Identity, armed: bool) -> None:
     Raises:
         GuardianError: it is not armed.
     """
-    if not (identity.simulated or armed or _preferences().arm_hardware):
+    if not (identity.simulated or armed):
         raise GuardianError(
             f"{identity.name} is a real instrument and is not armed; nothing was sent to it. Give --arm to let this "
             "run move it, or try the plan on the virtual microscope first."
@@ -214,18 +216,28 @@ def _devices(spec: InstrumentSpec) -> Devices:
 
 def _virtual_devices(spec: VirtualInstrument) -> Devices:
     from virtual_stem.devices import VirtualSTEM
+
+    devices: Devices = VirtualSTEM(make_microscope(spec))
+    return devices
+
+
+def make_microscope(spec: VirtualInstrument) -> VirtualMicroscope:
+    """The microscope of a virtual instrument.
+
+    Raises:
+        PlanError: there is no such specimen, or its file cannot be used.
+    """
     from virtual_stem.microscope import VirtualMicroscope
     from virtual_stem.stage import Drift
 
     drift = Drift(velocity_nm_s=spec.drift_nm_s, seed=spec.seed)
     microscope = VirtualMicroscope(make_specimen(spec), seed=spec.seed, drift=drift, time_scale=spec.time_scale)
     microscope.controls["BeamCurrent"] = spec.beam_current_pA * 1e-12
-    devices: Devices = VirtualSTEM(microscope)
-    return devices
+    return microscope
 
 
-def make_specimen(spec: VirtualInstrument) -> Any:
-    """The specimen (:class:`virtual_stem.specimen.Specimen`) of a virtual instrument.
+def make_specimen(spec: VirtualInstrument) -> Specimen:
+    """The specimen of a virtual instrument.
 
     Raises:
         PlanError: there is no such specimen, or its file cannot be used.
@@ -280,6 +292,7 @@ class _PlugIns:
 __all__ = [
     "Session",
     "find_run",
+    "make_microscope",
     "make_run_folder",
     "make_specimen",
     "open_instrument",

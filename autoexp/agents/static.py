@@ -49,15 +49,17 @@ class OrderedPolicy:
 
 
 class GridPolicy(OrderedPolicy):
-    """An even raster of at most ``budget`` points over the whole field, row by row, then whatever is left."""
+    """An even raster of ``budget`` points over the whole field, row by row, then whatever is left."""
 
     name = "grid"
 
     def __init__(self, candidates: Candidates, budget: int):
         rows, columns = candidates.shape
-        down = min(rows, max(1, math.floor(math.sqrt(budget * rows / columns))))
-        lines = [_spread(rows, down), _spread(columns, min(columns, max(1, budget // down)))]
-        raster = (lines[0][:, None] * columns + lines[1][None]).ravel()
+        budget = min(budget, rows * columns)
+        down = min(rows, max(math.ceil(budget / columns), round(math.sqrt(budget * rows / columns))))
+        ends = np.round(np.linspace(0, budget, down + 1)).astype(int)
+        lines = zip(_spread(rows, down), np.diff(ends), strict=True)
+        raster = np.concatenate([row * columns + _spread(columns, int(count)) for row, count in lines])
         rest = np.setdiff1d(np.arange(len(candidates)), raster)
         super().__init__(candidates, np.concatenate([raster, rest]), "next point of the raster")
 

@@ -5,10 +5,10 @@
 >>> result.summary()
 """
 
+from autoexp.campaigns.campaign import Campaign, Checkpoint, Replay, Run, replay, summarize
 from autoexp.campaigns.datasets import Dataset, from_arrays, load
 from autoexp.campaigns.formats import DatasetError, Raw
-from autoexp.campaigns.replay import Campaign, Checkpoint, Replay, Run, replay, summarize
-from autoexp.campaigns.verify import Verification, verify
+from autoexp.campaigns.verification import Verification, verify
 from autoexp.scalarizers import parse_scalarizer
 
 __all__ = [

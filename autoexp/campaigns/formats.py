@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoexp.errors import MissingDependencyError, PlanError
+from autoexp.export.quiet import hyperspy
 
 MAX_BYTES = 8 << 30
 HYPERSPY = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".nxs", ".msa", ".ser", ".emi", ".rpl", ".blo", ".tif", ".tiff")
@@ -102,7 +103,10 @@ def _ndata(path: pathlib.Path) -> Raw:
 
 def _swift_h5(path: pathlib.Path) -> Raw:
     """Swift's HDF5 form: one array with its properties as an attribute in JSON."""
-    h5py = _import("h5py")
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingDependencyError(f"Reading {path.name} needs h5py: python -m pip install h5py") from error
     with h5py.File(path, "r") as file:
         if "data" not in file or "properties" not in file["data"].attrs:
             raise DatasetError(f"{path.name} is no Swift item: it has no data with properties.")
@@ -124,7 +128,8 @@ def _swift_item(data: npt.NDArray[Any], properties: dict[str, Any], path: pathli
 
 def _calibrations(properties: dict[str, Any]) -> list[dict[str, Any]]:
     """The calibrations of the axes, wherever this version of Swift keeps them."""
-    places = [properties, *(s for s in properties.get("data_sources", []) if isinstance(s, dict))]
+    sources = [properties.get("data_source"), *(properties.get("data_sources") or [])]
+    places = [properties, *(source for source in sources if isinstance(source, dict))]
     for place in places:
         for key in ("dimensional_calibrations", "spatial_calibrations"):
             found = place.get(key)
@@ -135,8 +140,8 @@ def _calibrations(properties: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _hyperspy(path: pathlib.Path) -> Raw:
     """Any file that HyperSpy reads: the largest spectrum image in it, and the largest image as the overview."""
-    api = _import("hyperspy.api", "hyperspy exspy")
-    loaded = api.load(str(path))
+    with hyperspy(f"Reading {path.name}") as api:
+        loaded = api.load(str(path))
     signals = loaded if isinstance(loaded, list) else [loaded]
     for signal in signals:
         _require_size(int(signal.data.nbytes), path)
@@ -158,17 +163,6 @@ def _hyperspy(path: pathlib.Path) -> Raw:
 def _is_image(signal: Any) -> bool:
     manager = signal.axes_manager
     return (manager.signal_dimension, manager.navigation_dimension) in ((2, 0), (0, 2))
-
-
-def _import(name: str, packages: str | None = None) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"Reading this file needs {name.partition('.')[0]}: python -m pip install {packages or name}"
-        ) from error
 
 
 def _require_size(size: int, path: pathlib.Path) -> None:

@@ -57,7 +57,7 @@ class LiveLine:
             return
         phase, points, at = self._told
         now = time.monotonic()
-        changed = status.phase != phase
+        changed = status.phase != phase and status.phase not in ("finishing", "idle")
         if changed or (status.points != points and now - at >= PLAIN_EVERY_S):
             self._told = (status.phase, status.points, now)
             self._console.print(self._text(status), soft_wrap=True)

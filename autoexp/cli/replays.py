@@ -63,9 +63,11 @@ def replay(
         result = _replayed(_load(dataset, image), campaign)
         _keep(result.to_json(), output, reply)
         if not reply.as_json:
+            from rich.markup import escape
+
             results().print(_table([result.summary()]))
             if output:
-                reply.line(f"runs    {output}")
+                reply.line(f"runs    {escape(str(output))}")
 
 
 def compare(
@@ -117,8 +119,10 @@ def _write_comparison(found: list[Replay], output: pathlib.Path, reply: Reply) -
     written = write_comparison(found, output)
     reply.document({"table": written.table, "files": [str(path) for path in written.files]})
     if not reply.as_json:
+        from rich.markup import escape
+
         results().print(_table(written.table))
-        reply.line(f"page    {written.files[0]}")
+        reply.line(f"page    {escape(str(written.files[0]))}")
 
 
 def _policies(agents: list[str] | None, acquisitions: list[str] | None) -> list[tuple[str, str | None]]:

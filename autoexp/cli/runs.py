@@ -22,7 +22,7 @@ from autoexp.cli.console import (
     plain,
     replying,
 )
-from autoexp.errors import AutoexpError, MissingDependencyError, RunLogError
+from autoexp.errors import MissingDependencyError, RunLogError
 
 if TYPE_CHECKING:
     from autoexp.plan import Plan
@@ -40,6 +40,7 @@ ScalarizerOption = Annotated[
 Points = Annotated[int, typer.Option(min=1, help="Spectra to take.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the specimen, its noise, and the agent.")]
 TimeScale = Annotated[float, typer.Option(min=0.001, max=1000, help="Simulated seconds per second.")]
+COARSE = 128  # an overview of fewer pixels a side is a recorded map, every pixel of which is a candidate
 
 
 def demo(
@@ -122,22 +123,26 @@ def demo_plan(
     seed: int = 0,
     time_scale: float = 1.0,
 ) -> Plan:
-    """The demo's plan: half the specimen's field in 512 pixels, and 50 ms for each spectrum.
+    """The demo's plan: the specimen as it is best seen, and what it is known for as the goal.
 
     Raises:
         PlanError: the specimen, the agent or the scalarizer does not exist.
     """
-    from autoexp.plan import Budget, OverviewSpec, Plan, VirtualInstrument
+    from autoexp.plan import Budget, OverviewSpec, PatchSpec, Plan, SpectrumSpec, VirtualInstrument
     from autoexp.scalarizers import parse_scalarizer
     from autoexp.session import make_specimen
 
     instrument = VirtualInstrument(specimen=specimen, seed=seed, time_scale=time_scale)
     found = make_specimen(instrument)
+    view = found.view
+    coarse = view.pixels < COARSE
     return Plan(
         name=pathlib.Path(specimen).stem[:80] or "demo",
         seed=seed,
         instrument=instrument,
-        overview=OverviewSpec(fov_nm=found.size_nm / 2, pixels=512),
+        overview=OverviewSpec(fov_nm=view.fov_nm, pixels=view.pixels, dwell_us=view.dwell_us),
+        patches=PatchSpec(pixels=8, stride=1, border="reflect") if coarse else PatchSpec(),
+        spectrum=SpectrumSpec(exposure_s=view.exposure_s),
         scalarizer=forms.scalarizer_of(scalarizer) if scalarizer else parse_scalarizer(dict(found.goal.scalarizer)),
         agent=forms.agent_of(agent, acquisition),
         budget=Budget(points=points),
@@ -167,7 +172,7 @@ def _run(wanted: Plan | None, folder: pathlib.Path, reply: Reply, *, armed: bool
     try:
         with open_session(wanted, folder, armed=armed) as session:
             given_up = _follow(session, interactive)
-    except AutoexpError:
+    except BaseException:
         with contextlib.suppress(OSError):
             folder.rmdir()  # only if it is empty: nothing was begun in it
         raise

@@ -27,12 +27,15 @@ def doctor(runs: RunsFolder = RUNS, as_json: JsonFlag = False) -> None:
         found = all_checks(runs)
         reply.document({"ok": all(c.ok or not c.needed for c in found), "checks": [vars(c) for c in found]})
         if not as_json:
+            from rich.markup import escape
             from rich.table import Table
 
-            table = Table("", "", "what was found", "what to do", box=None, header_style="bold", pad_edge=False)
+            table = Table(box=None, header_style="bold", pad_edge=False)
+            for head in ("", "what", "found", "what to do"):
+                table.add_column(head, overflow="fold", no_wrap=head in ("", "what"))
             for check in found:
                 mark = "[green]ok[/]" if check.ok else "[red]missing[/]" if check.needed else "[yellow]missing[/]"
-                table.add_row(mark, check.name, check.found, check.remedy)
+                table.add_row(mark, escape(check.name), escape(check.found), escape(check.remedy))
             results().print(table)
         if not all(check.ok for check in found if check.needed):
             raise typer.Exit(ENDED_BADLY)
@@ -50,7 +53,8 @@ def simulate(
     with replying(as_json) as reply:
         command, environment = swift_command(specimen)
         reply.document({"command": command, "environment": environment})
-        reply.line(" ".join(f"{name}={value}" for name, value in environment.items()) + " " + " ".join(command))
+        if not as_json:
+            typer.echo(" ".join([*(f"{name}={value}" for name, value in environment.items()), *command]))
         if dry_run:
             return
         messages().print("Opening Nion Swift; the microscope in it is [black on yellow] SIMULATED [/].")

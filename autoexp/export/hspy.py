@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autoexp import events as ev
-from autoexp.errors import MissingDependencyError
 from autoexp.export.atomic import ExportError, check_targets, replace_file
+from autoexp.export.quiet import hyperspy
 from autoexp.runlog import RunReader
 from autoexp.state import Point, RunState, fold
 
@@ -52,12 +52,12 @@ def export_hspy(
     if path.suffix != ".hspy":
         raise ExportError(f"{path.name} must end in .hspy.")
     check_targets(wanted, force)
-    signals = [_spectra(reader, state, points)]
-    if state.prepared:
-        signals.append(_overview(reader, state, state.prepared))
-    with contextlib.ExitStack() as stack:
+    with hyperspy("Export to hspy") as api, contextlib.ExitStack() as stack:
+        signals = [_spectra(reader, state, points)]
+        if state.prepared:
+            signals.append(_overview(api, reader, state, state.prepared))
         for target, signal in zip(wanted, signals, strict=True):
-            _save(stack.enter_context(replace_file(target)), signal)
+            _save(api, stack.enter_context(replace_file(target)), signal)
     return wanted
 
 
@@ -70,7 +70,7 @@ def _spectra(reader: RunReader, state: RunState, points: list[Point]) -> Any:
         {"name": "point", "size": len(points), "offset": 1, "scale": 1, "navigate": True},
         {**energy, "size": opened.channels, "navigate": False},
     ]
-    signal = _import("exspy").signals.EELSSpectrum(data, axes=axes)
+    signal = importlib.import_module("exspy").signals.EELSSpectrum(data, axes=axes)
     signal.metadata.General.title = f"{state.run_id or reader.folder.name}{_mark(reader)}"
     signal.metadata.set_item("Signal.quantity", "Electrons (counts)")
     instrument = _microscope(state)
@@ -83,7 +83,7 @@ def _spectra(reader: RunReader, state: RunState, points: list[Point]) -> Any:
     return signal
 
 
-def _overview(reader: RunReader, state: RunState, prepared: ev.Prepared) -> Any:
+def _overview(api: Any, reader: RunReader, state: RunState, prepared: ev.Prepared) -> Any:
     image = np.array(reader.array(prepared.overview), dtype=np.float32)
     height, width = prepared.fov_nm or prepared.shape
     units = "nm" if prepared.fov_nm else "px"
@@ -91,7 +91,7 @@ def _overview(reader: RunReader, state: RunState, prepared: ev.Prepared) -> Any:
         {"name": "y", "units": units, "size": image.shape[0], "scale": height / image.shape[0], "offset": 0.0},
         {"name": "x", "units": units, "size": image.shape[1], "scale": width / image.shape[1], "offset": 0.0},
     ]
-    signal = _import("hyperspy.api").signals.Signal2D(image, axes=axes)
+    signal = api.signals.Signal2D(image, axes=axes)
     signal.metadata.General.title = f"{state.run_id or reader.folder.name}: overview{_mark(reader)}"
     signal.metadata.add_dictionary({"autoexp": {"run_id": state.run_id, "simulated": _simulated(reader)}})
     return signal
@@ -140,9 +140,9 @@ def _mark(reader: RunReader) -> str:
     return " (SIMULATED)" if _simulated(reader) else ""
 
 
-def _save(path: pathlib.Path, signal: Any) -> None:
+def _save(api: Any, path: pathlib.Path, signal: Any) -> None:
     signal.save(str(path), overwrite=True, show_progressbar=False)
-    loaded = _import("hyperspy.api").load(str(path))
+    loaded = api.load(str(path))
     _require_same(path, loaded.data, signal.data)
     axes = zip(loaded.axes_manager.signal_axes, signal.axes_manager.signal_axes, strict=True)
     if not all(np.allclose(a.axis, b.axis) for a, b in axes):
@@ -152,10 +152,3 @@ def _save(path: pathlib.Path, signal: Any) -> None:
 def _require_same(path: pathlib.Path, found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> None:
     if found.shape != wanted.shape or not np.array_equal(found, wanted, equal_nan=True):
         raise ExportError(f"{path.name} did not read back as it was written; nothing was replaced. Is the disk full?")
-
-
-def _import(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingDependencyError("Export to HyperSpy needs it: python -m pip install hyperspy exspy") from error

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoexp.campaigns import metrics
+from autoexp.campaigns.campaign import Replay, quality_at
 from autoexp.campaigns.formats import DatasetError
-from autoexp.campaigns.replay import Replay, quality_at
 from autoexp.export.atomic import replace_file
 from autoexp.report import draw, html
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COLORS = (draw.BLUE, draw.ORANGE, draw.GREEN, draw.PURPLE, draw.GREY)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 2)))
 MARKERS = "osD^vP"
+TITLES = ("Regret", "Share of the best 1 % found", "Error of the map", "Inside the 90 % interval")
 HEADS = {
     "policy": "Policy",
     "points_to_90": "Points to 90 % of the best",
@@ -117,12 +118,13 @@ def render(replays: list[Replay], table: list[dict[str, Any]], goal: metrics.Goa
 
 
 def _figure(replays: list[Replay], goal: metrics.Goal) -> Figure:
-    figure = draw.new_figure(9.6, 7.0)
-    regret, recall, error, coverage = figure.subplots(2, 2).ravel()
-    draw.style(regret, "Regret", "points measured")
-    draw.style(recall, "Share of the best 1 % found", "points measured")
-    draw.style(error, "Error of the map", "points measured")
-    draw.style(coverage, "Inside the 90 % interval", "points measured")
+    """Regret and recall; below them error and calibration of the maps, if any policy predicts one."""
+    predicted = any(run.checkpoints for replayed in replays for run in replayed.runs)
+    figure = draw.new_figure(9.6, 7.0 if predicted else 3.6)
+    panels = figure.subplots(2 if predicted else 1, 2).ravel()
+    for axes, title in zip(panels, TITLES, strict=False):
+        draw.style(axes, title, "points measured")
+    regret, recall = panels[:2]
     for number, replayed in enumerate(replays):
         color, dash = COLORS[number % len(COLORS)], DASHES[number % len(DASHES)]
         truth = replayed.truth
@@ -130,17 +132,15 @@ def _figure(replays: list[Replay], goal: metrics.Goal) -> Figure:
         recalls = [metrics.recall(run.measured, truth, goal) for run in replayed.runs]
         draw.band(regret, shares, replayed.plan.label, color, dash)
         draw.band(recall, recalls, replayed.plan.label, color, dash)
-        for axes, what in ((error, "error"), (coverage, "coverage")):
+        for axes, what in zip(panels[2:], ("error", "coverage"), strict=False):
             _draw_quality(axes, replayed, what, color, dash, MARKERS[number % len(MARKERS)])
-    coverage.axhline(0.9, color=draw.GREY, linewidth=0.8, linestyle=":")
-    coverage.set_ylim(0, 1.03)
     recall.set_ylim(-0.02, 1.02)
     regret.set_ylim(bottom=-0.02)
-    error.set_ylim(bottom=0)
     draw.legend(regret, loc="upper right")
-    for axes in (error, coverage):
-        if not axes.get_legend_handles_labels()[0]:
-            axes.text(0.5, 0.5, "no policy here predicts a map", ha="center", color=draw.GREY, transform=axes.transAxes)
+    if predicted:
+        panels[2].set_ylim(bottom=0)
+        panels[3].axhline(0.9, color=draw.GREY, linewidth=0.8, linestyle=":")
+        panels[3].set_ylim(0, 1.03)
     return figure
 
 

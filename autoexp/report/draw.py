@@ -83,10 +83,11 @@ def band(axes: Axes, curves: Sequence[npt.NDArray[np.float64]], label: str, colo
         return
     stack = np.stack([curve[:length] for curve in curves])
     x = np.arange(1, length + 1)
-    axes.plot(x, np.nanmedian(stack, axis=0), linestyle=dash, color=color, linewidth=1.6, label=label)
+    style: dict[str, Any] = {"linestyle": dash, "drawstyle": "steps-post"}
+    axes.plot(x, np.nanmedian(stack, axis=0), color=color, linewidth=1.6, label=label, **style)
     if len(curves) > 1:
         low, high = np.nanquantile(stack, [0.1, 0.9], axis=0)
-        axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+        axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0, step="post")
 
 
 def small(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -81,7 +81,9 @@ def learning_curve(facts: Facts, truth: Truth | None) -> str:
         best = np.nanmax(truth.candidates) if goal == "maximize" else np.nanmin(truth.candidates)
         axes.axhline(best, color=draw.GREY, linewidth=1, linestyle=(0, (1, 2)), label="best there is")
     x = np.arange(1, len(own) + 1)
-    axes.plot(x, metrics.best_so_far(own, goal), color=draw.BLUE, linewidth=2.2, label="this run")
+    axes.plot(
+        x, metrics.best_so_far(own, goal), color=draw.BLUE, linewidth=2.2, label="this run", drawstyle="steps-post"
+    )
     axes.plot(x, own, ".", color=draw.BLUE, markersize=3.5, alpha=0.6, label="each point of this run")
     axes.set_xlim(0, len(own) + 1)
     draw.legend(axes, loc="best")
@@ -104,7 +106,8 @@ def recall_curve(facts: Facts, truth: Truth | None, visited: list[int]) -> str:
         curves = [metrics.recall(run.measured, truth.candidates, goal) for run in replayed.runs]
         draw.band(axes, curves, name, color, dash)
     own = metrics.recall(visited, truth.candidates, goal)
-    axes.plot(np.arange(1, len(own) + 1), own, color=draw.BLUE, linewidth=2.2, label="this run")
+    x = np.arange(1, len(own) + 1)
+    axes.plot(x, own, color=draw.BLUE, linewidth=2.2, label="this run", drawstyle="steps-post")
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlim(0, len(own) + 1)
     draw.legend(axes, loc="upper left")

@@ -58,6 +58,7 @@ def render(facts: Facts, truth: Truth | None) -> str:
         html.section(
             "What it found",
             _found(score),
+            _unscored(facts),
             html.row(
                 html.figure(figures.learning_curve(facts, truth), _curve_caption(truth)),
                 html.figure(figures.recall_curve(facts, truth, places)),
@@ -173,6 +174,13 @@ def _found(score: Score | None) -> str:
         f"the best place there is. Of the {score.top} places that make up the best 1 %, it measured "
         f"{html.percent(score.recall)}."
     )
+
+
+def _unscored(facts: Facts) -> str:
+    count = len(facts.state.measured) - len(facts.ranked())
+    if not count:
+        return ""
+    return html.paragraph(f"Unscored: {count} spectra gave no number with this scalarizer. They are kept all the same.")
 
 
 def _curve_caption(truth: Truth | None) -> str:

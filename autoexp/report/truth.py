@@ -1,7 +1,7 @@
 """What was there to be found: known where the specimen is virtual, or a recording in the virtual microscope.
 
-The truth at a position is the specimen's noise-free spectrum there, scaled to the counts of the run's exposure and
-scored by the run's scalarizer. The specimen is taken fresh and where the overview showed it.
+The truth at a position is the spectrum that the microscope would record there without noise, in counts of the run's
+exposure, scored by the run's scalarizer. The specimen is taken fresh and where the overview showed it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from autoexp.campaigns import metrics
+from autoexp.campaigns.campaign import Campaign, Replay, replay
 from autoexp.campaigns.datasets import Dataset
-from autoexp.campaigns.replay import Campaign, Replay, replay
 from autoexp.plan import GridAgent, RandomAgent, VirtualInstrument
 from autoexp.report.facts import Facts, Map
 from autoexp.scalarizers import Scores
-from autoexp.session import make_specimen
+from autoexp.session import make_microscope
 
 Array = npt.NDArray[np.float64]
 BLOCK = 512
@@ -86,7 +86,7 @@ def truth_of(facts: Facts) -> Truth | None:
         points={p.id: float(v) for p, v in zip(measured, points.value, strict=True)},
         raster=_baseline(facts, candidates, Campaign(agent=GridAgent(), budget=len(measured))),
         random=_baseline(facts, candidates, Campaign(agent=RandomAgent(), budget=len(measured), seeds=RANDOM_SEEDS)),
-        how=_how(instrument),
+        how=_how(instrument, at.recorded),
     )
 
 
@@ -118,26 +118,31 @@ class _Scorer:
     """The specimen's noise-free value at any position of the overview."""
 
     def __init__(self, facts: Facts, instrument: VirtualInstrument):
-        from virtual_stem.detector import electrons
         from virtual_stem.microscope import ScanGeometry
 
         state = facts.state
         assert state.plan and state.prepared and state.spectra and state.settings and state.prepared.fov_nm
         self._geometry = ScanGeometry(state.prepared.fov_nm, state.prepared.center_nm, state.prepared.rotation_rad)
-        self._specimen = make_specimen(instrument)
+        self._microscope = make_microscope(instrument)
+        self._exposure_s = state.plan.spectrum.exposure_s
         self._energy = facts.energy
         self._gain = state.spectra.counts_per_electron or 1.0
-        exposed = electrons(instrument.beam_current_pA, state.plan.spectrum.exposure_s)
-        self._counts = exposed * abs(state.spectra.scale) * self._gain
         self._scalarizer = state.settings.scalarizer
+        self.recorded = self._microscope.specimen.recorded
 
     def __call__(self, positions: Array) -> Scores:
-        stage = self._geometry.to_stage(positions)
-        scores = []
-        for start in range(0, len(stage), BLOCK):
-            spectra = self._specimen.spectra(stage[start : start + BLOCK], self._energy)
-            scores.append(self._scalarizer.score(spectra * self._counts, self._energy, self._gain))
-        return Scores(np.concatenate([s.value for s in scores]), np.concatenate([s.std for s in scores]))
+        blocks = np.array_split(self._geometry.to_stage(positions), 1 + len(positions) // BLOCK)
+        scores = [self._scalarizer.score(self._spectra(b), self._energy, self._gain) for b in blocks if len(b)]
+        value = np.concatenate([s.value for s in scores])
+        # A recording holds the noise that it was made with, and is played back without any other.
+        noise = np.zeros(len(value)) if self.recorded else np.concatenate([s.std for s in scores])
+        return Scores(value, np.nan_to_num(noise))
+
+    def _spectra(self, stage_nm: Array) -> Array:
+        """Expected counts (n, E) on the channels of the run."""
+        counts = self._microscope.expected_counts(stage_nm, self._exposure_s)
+        binning = counts.shape[1] // len(self._energy)
+        return np.asarray(counts[:, : len(self._energy) * binning].reshape(len(counts), -1, binning).sum(axis=2))
 
 
 def _baseline(facts: Facts, truth: Scores, campaign: Campaign) -> Replay:
@@ -155,7 +160,12 @@ def _baseline(facts: Facts, truth: Scores, campaign: Campaign) -> Replay:
     return replay(dataset, campaign)
 
 
-def _how(instrument: VirtualInstrument) -> str:
+def _how(instrument: VirtualInstrument, recorded: bool) -> str:
+    if recorded:
+        return (
+            f"The specimen is a recording, {instrument.specimen}: the truth is the recorded spectrum at every "
+            "candidate, interpolated between pixels, with the noise of the recording, scored by the same scalarizer."
+        )
     drift = "The specimen drifted during the run; that is neglected. " if any(instrument.drift_nm_s) else ""
     return (
         f"The truth is the noise-free spectrum of the specimen “{instrument.specimen}” (seed {instrument.seed}) at "

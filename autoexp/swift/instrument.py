@@ -206,12 +206,24 @@ class SwiftInstrument:
         """Park the probe and run a sequence of one frame through Swift's acquisition framework."""
         if self._aborted.is_set():
             raise AbortedError("The run was aborted before the exposure.")
-        self._stem.set_probe_position(Geometry.FloatPoint(y=position[0], x=position[1]))
+        self.park(position)
         if spec.settle_s:
             time.sleep(spec.settle_s)
         xdata = self._acquire(self._camera_parameters(spec), spec.exposure_s)
         self.check()  # whoever moved the probe during the exposure has spoilt it
         return _spectrum_from(xdata)
+
+    def park(self, position: Position) -> None:
+        """Park the probe, and make sure that it is where it was sent.
+
+        Raises:
+            InstrumentError: the probe position reads back differently.
+        """
+        point = Geometry.FloatPoint(y=position[0], x=position[1])
+        self._stem.set_probe_position(point)
+        now = self._stem.probe_position
+        if now is None or abs(now.y - point.y) + abs(now.x - point.x) > 1e-6:
+            raise InstrumentError(f"The probe was sent to {position} but reads {now}.")
 
     def _camera_parameters(self, spec: SpectrumSpec) -> typing.Any:
         values = self._camera.camera.binning_values

@@ -1,4 +1,4 @@
-"""The Autonomous Experiment panel for Nion Swift."""
+"""Autonomous experiments in Nion Swift: the panel, its menu, its preferences, and a mode of the Acquisition panel."""
 
 from __future__ import annotations
 
@@ -7,25 +7,46 @@ import typing
 
 from nion.swift import Workspace
 
-from nionswift_plugin.autoexp_ui import panel as panel_module
+from nionswift_plugin.autoexp_ui import acquisition_method, panel, preferences_pane
 
 _ = gettext.gettext
 
+acquisition_method.register()
+
 
 class AutonomousExperimentExtension:
-    """Tells Swift about the panel and the menu."""
+    """Tells Swift what this plug-in brings, and takes it back."""
 
     extension_id = "org.autoexp.ui"
 
-    def __init__(self, api_broker: typing.Any) -> None:
+    def __init__(self, api_broker: typing.Any):
+        api = api_broker.get_api(version="~1.0", ui_version="~1.0")
+        self._application = api.application._application
+        self._pane = preferences_pane.register()
         Workspace.WorkspaceManager().register_panel(
-            panel_module.AutonomousExperimentPanel,
-            panel_module.PANEL_ID,
+            panel.AutonomousExperimentPanel,
+            panel.PANEL_ID,
             _("Autonomous Experiment"),
             ["left", "right"],
             "right",
-            {"min-width": 340, "height": 560},
+            {"min-width": 340},
         )
+        if self._application is not None:
+            self._application.register_menu_handler(self._build_menus)
 
     def close(self) -> None:
-        Workspace.WorkspaceManager().unregister_panel(panel_module.PANEL_ID)
+        """Swift closes."""
+        if self._application is not None:
+            self._application.unregister_menu_handler(self._build_menus)
+        Workspace.WorkspaceManager().unregister_panel(panel.PANEL_ID)
+        preferences_pane.unregister(self._pane)
+
+    def _build_menus(self, document_controller: typing.Any) -> None:
+        menu = document_controller.get_or_create_menu("autoexp_menu", _("Autonomous"), "window_menu")
+
+        def show() -> None:
+            dock_panel = document_controller.find_dock_panel(panel.PANEL_ID)
+            if dock_panel is not None:
+                dock_panel.show()
+
+        menu.add_menu_item(_("Show Panel"), show)

@@ -250,7 +250,11 @@ def _measure(u: typing.Any) -> typing.Any:
 def _run(u: typing.Any) -> typing.Any:
     def button(text: str, name: str, enabled: str, tip: str) -> typing.Any:
         return u.create_push_button(
-            text=text, name=f"{name}_button", on_clicked=f"handle_{name}", enabled=f"@binding(flags.{enabled}.value)", tool_tip=tip
+            text=text,
+            name=f"{name}_button",
+            on_clicked=f"handle_{name}",
+            enabled=f"@binding(flags.{enabled}.value)",
+            tool_tip=tip,
         )
 
     return u.create_column(

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-Mean = npt.NDArray[np.float64]
+from virtual_stem.specimen import Array
+
 Counts = npt.NDArray[np.float32]
 
 ELECTRONS_PER_PICOAMPERE_SECOND = 6.241509074e6
@@ -40,18 +41,18 @@ class ScintillatorCamera:
     spread_channels: float = 0.6
     full_well_counts: float = 6.0e6
 
-    def spread(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    def spread(self, values: Array) -> Array:
         """The point spread alone, along the last axis; light that comes in at its ends makes up for what leaves."""
         if not self.spread_channels:
             return values
         return np.asarray(ndimage.gaussian_filter1d(values, self.spread_channels, axis=-1, mode="nearest"))
 
-    def expose(self, mean_electrons: Mean, rng: np.random.Generator, binning: int = 1) -> Counts:
+    def expose(self, mean_electrons: Array, rng: np.random.Generator, binning: int = 1) -> Counts:
         """Counts (..., E // binning) for the mean electrons per unbinned channel (..., E)."""
         arrived = rng.poisson(np.maximum(mean_electrons, 0)).astype(np.float32)
         return self.read_out(binned(self.spread(arrived), binning) * np.float32(self.counts_per_electron), rng)
 
-    def read_out(self, signal: npt.NDArray[np.floating], rng: np.random.Generator) -> Counts:
+    def read_out(self, signal: Array, rng: np.random.Generator) -> Counts:
         """What the electronics make of a signal in counts: read noise, full well."""
         noise = rng.standard_normal(signal.shape, np.float32) * np.float32(self.read_noise_counts)
         return np.minimum(signal + noise, np.float32(self.full_well_counts)).astype(np.float32)
@@ -69,14 +70,14 @@ class AnnularDetector:
     counts_per_electron: float = 1.0
     noise_counts: float = 1.0
 
-    def expose(self, mean_electrons: Mean, rng: np.random.Generator) -> Counts:
+    def expose(self, mean_electrons: Array, rng: np.random.Generator) -> Counts:
         """Counts for the mean detected electrons per pixel."""
         counts = rng.poisson(np.maximum(mean_electrons, 0)).astype(np.float32) * np.float32(self.counts_per_electron)
         counts += np.float32(self.noise_counts) * rng.standard_normal(counts.shape, np.float32)
         return counts
 
 
-def binned(values: npt.NDArray[np.floating], binning: int) -> npt.NDArray[np.floating]:
+def binned(values: Array, binning: int) -> Array:
     """Sums of ``binning`` neighbours along the last axis; a rest that fills no bin is left out."""
     if binning == 1:
         return values

@@ -11,21 +11,21 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal, special
 
-Array = npt.NDArray[np.float64]
+from virtual_stem.specimen import Array
 
 
 def zero_loss(energy_eV: Array, fwhm_eV: float) -> Array:
     """The zero-loss peak: a Gaussian with the weak Lorentzian tail of a real source; unit area. Shape (E,)."""
     sigma = fwhm_eV / 2.3548
     gauss = np.exp(-0.5 * (energy_eV / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
-    return 0.97 * gauss + 0.03 * lorentzian(energy_eV, 0.0, fwhm_eV)
+    return np.asarray(0.97 * gauss + 0.03 * lorentzian(energy_eV, 0.0, fwhm_eV))
 
 
 def lorentzian(energy_eV: Array, centre_eV: npt.ArrayLike, fwhm_eV: npt.ArrayLike) -> Array:
     """Unit-area Lorentzians, broadcast over the leading shape of ``centre_eV``; shape (..., E)."""
     half = np.asarray(fwhm_eV, dtype=float)[..., None] / 2
     offset = energy_eV - np.asarray(centre_eV, dtype=float)[..., None]
-    return half / np.pi / (offset**2 + half**2)
+    return np.asarray(half / np.pi / (offset**2 + half**2))
 
 
 def bulk_plasmon(energy_eV: Array, plasmon_eV: float, fwhm_eV: float) -> Array:
@@ -43,14 +43,16 @@ def bulk_plasmon(energy_eV: Array, plasmon_eV: float, fwhm_eV: float) -> Array:
 def power_law(energy_eV: Array, amplitude: npt.ArrayLike, exponent: npt.ArrayLike, at_eV: float) -> Array:
     """Background A (E / at_eV)^-r, with A the intensity at ``at_eV`` (Egerton eq. 4.51); shape (..., E)."""
     ratio = np.maximum(energy_eV, 1.0) / at_eV
-    return np.asarray(amplitude, dtype=float)[..., None] * ratio ** -np.asarray(exponent, dtype=float)[..., None]
+    return np.asarray(
+        np.asarray(amplitude, dtype=float)[..., None] * ratio ** -np.asarray(exponent, dtype=float)[..., None]
+    )
 
 
 def edge(energy_eV: Array, onset_eV: npt.ArrayLike, exponent: float = 3.5, rise_eV: float = 1.5) -> Array:
     """A hydrogenic ionisation edge of unit height: a smooth step at the onset with a power-law tail; (..., E)."""
     onset = np.asarray(onset_eV, dtype=float)[..., None]
     step = 0.5 * (1 + np.tanh((energy_eV - onset) / rise_eV))
-    return step * (np.maximum(energy_eV, onset) / onset) ** -exponent
+    return np.asarray(step * (np.maximum(energy_eV, onset) / onset) ** -exponent)
 
 
 def lines(energy_eV: Array, centre_eV: npt.ArrayLike, fwhm_eV: npt.ArrayLike, height: npt.ArrayLike) -> Array:

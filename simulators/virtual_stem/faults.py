@@ -98,18 +98,21 @@ class Faults:
 
 
 class Spoiler:
-    """Spoils the frames of one device; remembers the last one, which a stale frame repeats.
+    """Spoils what the frames of one device hold; remembers the last one, which a stale frame repeats.
 
     Args:
         full_counts: what a saturated pixel holds.
+        noise_counts: standard deviation of a pixel of a dark frame.
     """
 
-    def __init__(self, full_counts: float):
+    def __init__(self, full_counts: float, noise_counts: float):
         self._full_counts = full_counts
+        self._noise_counts = noise_counts
+        self._rng = np.random.default_rng(0)
         self._last: Frame | None = None
 
     def spoil(self, frame: Frame, fault: Fault | None) -> Frame:
-        """The frame (..., E) as the fault leaves it."""
+        """The frame (..., E) as the fault leaves it; its shape is not touched."""
         if fault is Fault.STALE and self._last is not None and self._last.shape == frame.shape:
             return self._last.copy()
         if fault is Fault.NAN:
@@ -118,6 +121,6 @@ class Spoiler:
         elif fault is Fault.SATURATED:
             frame = np.full_like(frame, self._full_counts)
         elif fault is Fault.DARK:
-            frame = np.zeros_like(frame)
+            frame = self._rng.standard_normal(frame.shape, np.float32) * np.float32(self._noise_counts)
         self._last = frame
-        return frame[..., :-1] if fault is Fault.WRONG_SHAPE else frame
+        return frame

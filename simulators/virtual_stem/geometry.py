@@ -44,15 +44,15 @@ class ScanGeometry:
     def axes(self) -> Array:
         """The field's sides as stage vectors: row 0 runs down, row 1 across; (2, 2) nm, both (y, x)."""
         c, s = np.cos(self.rotation_rad), np.sin(self.rotation_rad)
-        return np.asarray(self.fov_nm, dtype=float)[:, None] * np.array([[c, -s], [s, c]])
+        return np.asarray(np.asarray(self.fov_nm)[:, None] * np.array([[c, -s], [s, c]]))
 
     def to_stage(self, fractions: npt.ArrayLike) -> Array:
         """Positions in nm of fractional positions (..., 2) in 0..1."""
-        return (np.asarray(fractions, dtype=float) - 0.5) @ self.axes + np.asarray(self.center_nm)
+        return np.asarray((np.asarray(fractions) - 0.5) @ self.axes + self.center_nm)
 
     def to_fractions(self, stage_nm: npt.ArrayLike) -> Array:
         """Fractional positions (..., 2) of positions in nm."""
-        return (np.asarray(stage_nm, dtype=float) - np.asarray(self.center_nm)) @ np.linalg.inv(self.axes) + 0.5
+        return np.asarray((np.asarray(stage_nm) - self.center_nm) @ np.linalg.inv(self.axes) + 0.5)
 
     def pixel_centres(self, shape: tuple[int, int]) -> Array:
         """Stage positions (h, w, 2) in nm of the pixels of a scan."""

@@ -21,7 +21,7 @@ def sample_map(values: npt.NDArray[Any], size_nm: float, points_nm: Array) -> Ar
     """
     shape = np.asarray(values.shape).reshape(2, *[1] * (points_nm.ndim - 1))
     pixels = (np.moveaxis(points_nm, -1, 0) / size_nm + 0.5) * shape - 0.5
-    return ndimage.map_coordinates(values, pixels, order=1, mode="nearest", output=np.float64)
+    return np.asarray(ndimage.map_coordinates(values, pixels, order=1, mode="nearest", output=np.float64))
 
 
 def map_boxes(centre_nm: Array, reach_nm: Array, size_nm: float, pixels: int) -> Iterator[tuple[int, Box, Image]]:

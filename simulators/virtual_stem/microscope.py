@@ -139,6 +139,10 @@ class VirtualMicroscope:
         image = ndimage.gaussian_filter(image, self.probe_nm / pixel_nm, mode="nearest", truncate=3)
         return self.haadf.expose(image * per_pixel, self._noise["haadf"])
 
+    def unconnected(self, shape: tuple[int, int]) -> Counts:
+        """What a scan shows (h, w) on an input to which no detector is connected: the amplifier's noise."""
+        return self.haadf.expose(np.zeros(shape), self._noise["haadf"])
+
     # --- spectra
 
     def park(self, stage_nm: npt.ArrayLike) -> None:
@@ -179,7 +183,13 @@ class VirtualMicroscope:
         return self._frame(shares @ self._spectra(points, dose), exposure_s, shape, binning, first_channel)
 
     def scanned_frame(
-        self, stage_nm: Array, exposure_s: float, shape: tuple[int, int], *, binning: int | None = None
+        self,
+        stage_nm: Array,
+        exposure_s: float,
+        shape: tuple[int, int],
+        *,
+        binning: int | None = None,
+        first_channel: int = 0,
     ) -> Counts:
         """What the spectrometer's camera sees while the probe scans over stage positions (n, 2), evenly.
 
@@ -187,7 +197,7 @@ class VirtualMicroscope:
         """
         points = self.to_specimen(stage_nm)
         mean = self._spectra(points, self.dose.at(points)).mean(axis=0)
-        return self._frame(mean, exposure_s, shape, binning, 0)
+        return self._frame(mean, exposure_s, shape, binning, first_channel)
 
     def expected_counts(self, points_nm: npt.ArrayLike, exposure_s: float) -> Array:
         """Ground truth: noise-free spectra (n, E) at specimen positions (n, 2), in counts as measured ones are.
@@ -201,6 +211,10 @@ class VirtualMicroscope:
             return spectra
         total = electrons(self.controls["BeamCurrent"] * 1e12, exposure_s)
         return np.asarray(self.eels.spread(spectra)) * (total * self.eels.counts_per_electron)
+
+    def full_well_counts(self, rows: int) -> float:
+        """Counts at which a channel is saturated, summed over a camera of so many unbinned rows."""
+        return self.eels.full_well_counts * max(1, rows // LIT_ROWS)
 
     def _spectra(self, points_nm: Array, dose_e_nm2: Array | None) -> Array:
         """Noise-free spectra (n, E) per unbinned channel rather than per eV."""

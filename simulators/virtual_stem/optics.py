@@ -40,7 +40,7 @@ class Optics:
 
     def disk_centre(self, deflector: Array) -> Array:
         """Angle (2,) of the disk on the camera, for a deflector (2,); both (y, x)."""
-        return np.asarray(self.deflector_to_rad) @ deflector + np.asarray(self.misalignment_rad)
+        return np.asarray(np.asarray(self.deflector_to_rad) @ deflector + self.misalignment_rad)
 
     def disk(self, centre_rad: Array, shape: tuple[int, int]) -> Array:
         """Share (h, w) of the beam on each pixel of the camera: an even disk with a border one pixel wide."""

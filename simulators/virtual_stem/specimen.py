@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[np.floating[Any]]
 Image = npt.NDArray[np.float32]
 
 
@@ -123,4 +123,3 @@ class MixtureSpecimen(Specimen):
         if known is None or known[0] != key:
             known = self._known = key, self.shapes(energy_eV)
         return known[1]
-

@@ -36,7 +36,7 @@ class Drift:
         A positive offset moves what is seen down and right in the image.
         """
         time = np.asarray(time_s, dtype=float)
-        steady = time[..., None] * np.asarray(self.velocity_nm_s)
+        steady = np.asarray(time[..., None] * np.asarray(self.velocity_nm_s))
         if not self.walk_nm_sqrt_s:
             return steady
         tick = time / self.TICK_S
@@ -44,7 +44,7 @@ class Drift:
             self._extend()
         low = tick.astype(int)
         part = (tick - low)[..., None]
-        return steady + self._walk[low] * (1 - part) + self._walk[low + 1] * part
+        return np.asarray(steady + self._walk[low] * (1 - part) + self._walk[low + 1] * part)
 
     @property
     def is_still(self) -> bool:
@@ -90,7 +90,7 @@ class Probe:
         if self._to is None or self._from is None:
             raise ValueError("the probe has not been parked yet")
         left = 1 - (time_s - self._since_s) / self.settle_s if self.settle_s > 0 else 0.0
-        return self._to + (self._from - self._to) * np.clip(left, 0, 1) ** 2
+        return np.asarray(self._to + (self._from - self._to) * np.clip(left, 0, 1) ** 2)
 
     def way(self, start_s: float, duration_s: float) -> tuple[Array, Array, Array]:
         """Where the probe spends an exposure: positions (n, 2), shares of the exposure (n,), and their times (n,)."""
@@ -135,7 +135,8 @@ class DoseMap:
         """Account for a parked probe."""
         reach = 4 * self._probe_nm
         rows, columns = (self._cells(p - reach, p + reach) for p in point_nm)
-        y, x = (np.exp(-0.5 * ((self._nm(c) - p) / self._probe_nm) ** 2) for c, p in zip((rows, columns), point_nm, strict=True))
+        away = (self._nm(cells) - p for cells, p in zip((rows, columns), point_nm, strict=True))
+        y, x = (np.exp(-0.5 * (nm / self._probe_nm) ** 2) for nm in away)
         self._add(rows, columns, electrons * np.outer(y / y.sum(), x / x.sum()))
 
     def add_area(self, field: ScanGeometry, electrons: float) -> None:

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers import Stepper, plan, run, until
 
 from autoexp import events as ev
 from autoexp.engine import Engine
@@ -16,8 +17,6 @@ from autoexp.plan import Budget, GridAgent, ListAgent, OverviewSpec, Region, Spe
 from autoexp.runlog import RunReader
 from autoexp.scalarizers import Edge, PeakPosition, Window
 from autoexp.state import fold
-
-from helpers import Stepper, plan, run, until
 
 
 def test_a_run_measures_its_budget_and_saves_everything(instrument, tmp_path, locks):
@@ -150,9 +149,7 @@ def test_steering_rescoring_and_undo(instrument, tmp_path, locks):
     rescored = list(reader.events(ev.Rescored))
     assert [len(r.values) for r in rescored] == [3, 5]
     energy = engine.state.spectra.offset + engine.state.spectra.scale * np.arange(1024)
-    np.testing.assert_allclose(
-        list(rescored[0].values.values()), other.values(reader.spectra()[:3], energy), rtol=1e-6
-    )
+    np.testing.assert_allclose(list(rescored[0].values.values()), other.values(reader.spectra()[:3], energy), rtol=1e-6)
     assert engine.state.settings.scalarizer == plan().scalarizer
     np.testing.assert_allclose(
         [p.value for p in engine.state.measured], plan().scalarizer.values(reader.spectra(), energy), rtol=1e-6

@@ -17,8 +17,6 @@ from helpers import plan
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from virtual_stem.microscope import VirtualMicroscope
-from virtual_stem.specimens import make_specimen
 
 from autoexp import events as ev
 from autoexp.engine import Engine
@@ -30,6 +28,8 @@ from autoexp.scalarizers import PeakPosition, Window
 from autoexp.state import fold
 from autoexp.testing import DirectInstrument, FaultyInstrument
 from autoexp.testing.faulty import FAULTS
+from virtual_stem.microscope import VirtualMicroscope
+from virtual_stem.specimens import make_specimen
 
 BEAM_PA = 50.0
 EXPOSURE_E = 0.05 * BEAM_PA * 6.241509074e6
@@ -187,8 +187,9 @@ class EngineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.alive)
     @rule()
     def a_second_run_is_refused(self):
-        other = Engine(plan(), self.instrument, self.folder / f"other{next(self.numbers)}",
-                       lock_folder=self.folder / "locks")
+        other = Engine(
+            plan(), self.instrument, self.folder / f"other{next(self.numbers)}", lock_folder=self.folder / "locks"
+        )
         other.run()
         assert isinstance(other.error, InstrumentBusyError)
 

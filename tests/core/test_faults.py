@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers import Stepper, plan, run, until
 
 from autoexp import events as ev
 from autoexp.agent import Suggestion
@@ -16,8 +17,6 @@ from autoexp.guardian import ControlLimits, Guardian, SiteLimits
 from autoexp.patches import cut
 from autoexp.plan import Budget, GridAgent, OverviewSpec, PatchSpec, Plan, RandomAgent, UserLimits
 from autoexp.runlog import RunReader
-
-from helpers import Stepper, plan, run, until
 
 
 def start(plan, instrument, folder, locks, **given):
@@ -30,9 +29,7 @@ def start(plan, instrument, folder, locks, **given):
     ("row", "fault", "says"),
     [(1, "silent", "No frame came"), (2, "raises", "detector tripped"), (3, "disconnected", "went away")],
 )
-def test_a_device_that_fails_suspends_the_run_and_the_next_point_works(
-    row, fault, says, instrument, tmp_path, locks
-):
+def test_a_device_that_fails_suspends_the_run_and_the_next_point_works(row, fault, says, instrument, tmp_path, locks):
     instrument.arm(None, fault)
     engine = start(plan(), instrument, tmp_path / "run", locks)
     until(lambda: engine.status.phase == "suspended")
@@ -107,7 +104,13 @@ def test_rows_12_13_limits_refuse_before_any_command(instrument):
     site = SiteLimits(controls={"C10": ControlLimits(low=-1e-6, high=1e-6, step=4e-7)})
     guardian = Guardian(instrument, site, UserLimits(controls={"C10": (-5e-7, 5e-7)}))
     guardian.open()
-    for value, says in ((2e-6, "site's"), (8e-7, "widen"), (4.5e-7, "at once"), (float("nan"), "finite"), ("1", "finite")):
+    for value, says in (
+        (2e-6, "site's"),
+        (8e-7, "widen"),
+        (4.5e-7, "at once"),
+        (float("nan"), "finite"),
+        ("1", "finite"),
+    ):
         with pytest.raises(LimitError, match=says):
             guardian.move("C10", value)
     with pytest.raises(LimitError, match="does not allow"):
@@ -189,9 +192,7 @@ def test_row_17_an_agent_that_repeats_itself_is_asked_again(monkeypatch, instrum
 def test_row_18_an_agent_that_hangs_is_set_aside(fallback, monkeypatch, instrument, tmp_path, locks):
     release = threading.Event()
     scripted(monkeypatch, None, None, release.wait)
-    engine = start(
-        plan(decision_deadline_s=0.1, fallback=fallback), instrument, tmp_path / "run", locks
-    )
+    engine = start(plan(decision_deadline_s=0.1, fallback=fallback), instrument, tmp_path / "run", locks)
     if fallback == "pause":
         until(lambda: engine.status.phase == "paused")
         release.set()

@@ -21,9 +21,8 @@ from autoexp.state import fold
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, plasmonic):
     """The folder of a real run of three points."""
-    from virtual_stem.microscope import VirtualMicroscope
-
     from autoexp.testing import DirectInstrument
+    from virtual_stem.microscope import VirtualMicroscope
 
     folder = tmp_path_factory.mktemp("runs")
     instrument = DirectInstrument(VirtualMicroscope(plasmonic, time_scale=200))

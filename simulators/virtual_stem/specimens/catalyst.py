@@ -76,7 +76,7 @@ class OxideCatalyst(MixtureSpecimen):
         oxygen = titania + mangania * (1 - 0.4 * reduced)
         single = np.stack([total, titania, oxygen, mangania * (1 - reduced), mangania * reduced], axis=1)
         plural = eels.poisson_weights(total, PLASMONS)
-        return np.einsum("nk,nc->nkc", plural, single).reshape(len(points_nm), -1)
+        return np.asarray(np.einsum("nk,nc->nkc", plural, single).reshape(len(points_nm), -1))
 
     def _metal_maps(self, metal: Particles) -> tuple[Image, Image]:
         """Thickness of the metal, and how much of the manganese is reduced, 0..1."""

@@ -100,7 +100,9 @@ class LayeredFlake(MixtureSpecimen):
         line = ((np.arange(PIXELS) + 0.5) / PIXELS - 0.5) * self.size_nm
         sheet = ndimage.gaussian_filter(self._layers, 2 * PIXELS / self.size_nm)
         for angle in rng.uniform(0, np.pi, 3):
-            across = line[:, None] * np.cos(angle) + line[None] * np.sin(angle) - rng.uniform(-0.25, 0.25) * self.size_nm
+            across = (
+                line[:, None] * np.cos(angle) + line[None] * np.sin(angle) - rng.uniform(-0.25, 0.25) * self.size_nm
+            )
             along = line[None] * np.cos(angle) - line[:, None] * np.sin(angle)
             across = across + 6 * np.sin(along / rng.uniform(40, 70))
             half = rng.uniform(3, 6)
@@ -121,7 +123,7 @@ def _terraces(rng: np.random.Generator, size_nm: float) -> list[tuple[Polygon, i
         if flake.distance(centre[None])[0][0] > -25:
             continue
         terrace = Polygon.irregular(rng, centre, rng.uniform(25, 95), 6, turn + rng.integers(2) * np.pi / 6)
-        kinds = int(round((terrace.angle[0] - turn) / (np.pi / 6))) % 2
+        kinds = round((terrace.angle[0] - turn) / (np.pi / 6)) % 2
         found.append((_alternating(rng, terrace, turn, kinds), int(rng.choice([1, 1, 2, 3]))))
     return found
 

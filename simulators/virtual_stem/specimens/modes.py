@@ -101,4 +101,4 @@ class Nanoparticles(MixtureSpecimen):
 
 
 def _mode(energy_eV: Array) -> npt.NDArray[np.intp]:
-    return np.clip(np.rint((energy_eV - MODES_EV[0]) / STEP_EV), 0, len(MODES_EV) - 1).astype(np.intp)
+    return np.asarray(np.clip(np.rint((energy_eV - MODES_EV[0]) / STEP_EV), 0, len(MODES_EV) - 1), np.intp)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -30,13 +31,17 @@ class Particles:
     radius: Array
     angle: Array
 
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self.centre)
+
     def __len__(self) -> int:
         return len(self.angle)
 
     @property
     def reach(self) -> Array:
         """Largest distance (n,) of an outline from its particle's centre, nm."""
-        return np.hypot(*self.half.T)
+        return np.asarray(np.hypot(*self.half.T))
 
     def local(self, points_nm: Array, index: Index) -> Array:
         """Positions (..., 2) in the frames of their particles."""
@@ -55,7 +60,7 @@ class Particles:
         radius = self.radius[index]
         q = np.abs(local_nm) - (self.half[index] - np.asarray(radius)[..., None])
         outside = np.hypot(*np.moveaxis(np.maximum(q, 0), -1, 0))
-        return outside + np.minimum(np.max(q, axis=-1), 0) - radius
+        return np.asarray(outside + np.minimum(np.max(q, axis=-1), 0) - radius)
 
     def tips(self) -> tuple[Array, npt.NDArray[np.bool_]]:
         """Where localised modes sit, in the particles' frames: positions (n, 4, 2) nm, and which of them exist (n, 4).
@@ -73,7 +78,7 @@ class Particles:
 
     def near(self, points_nm: Array, reach_nm: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Pairs of a point and a particle whose centre lies within reach: indices (p,) of points and of particles."""
-        found = cKDTree(self.centre).query_ball_point(points_nm, reach_nm)
+        found = self._tree.query_ball_point(points_nm, reach_nm)
         counts = np.fromiter(map(len, found), np.intp, len(found))
         particles = np.fromiter((k for near in found for k in near), np.intp, int(counts.sum()))
         return np.repeat(np.arange(len(points_nm)), counts), particles
@@ -84,7 +89,7 @@ class Particles:
         contrasts = np.broadcast_to(contrast, len(self))
         for k, box, distance in self.outlines(size_nm, pixels, 4.0):
             image[box] += contrasts[k] / (1 + np.exp(np.minimum(distance, 40) / 1.2))
-        return ndimage.gaussian_filter(image, 0.6 * pixels / size_nm)
+        return np.asarray(ndimage.gaussian_filter(image, 0.6 * pixels / size_nm))
 
     def outlines(self, size_nm: float, pixels: int, margin_nm: float) -> Iterator[tuple[int, Box, Image]]:
         """For each particle: its number, the part of a map (pixels, pixels) around it, and distances to its outline."""

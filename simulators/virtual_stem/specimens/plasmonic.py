@@ -47,7 +47,7 @@ class PlasmonicParticles(Nanoparticles):
         super().__init__(
             particles,
             np.clip(base[:, None] - 0.35 * closeness, 0.6, 3.3),
-            exist * (1 + 1.5 * closeness),
+            np.where(exist, 1 + 1.5 * closeness, 0.0),
             np.clip(base + 0.75, 1.9, 3.4),
             size_nm=size_nm,
             pixels=2048,
@@ -100,4 +100,4 @@ def _gaps(particles: Particles) -> Array:
     tip, other = tip[other != owner[tip]], other[other != owner[tip]]
     gaps = np.full(len(places), np.inf)
     np.minimum.at(gaps, tip, particles.signed_distance(particles.local(places[tip], other), other))
-    return np.maximum(gaps, 0).reshape(tips.shape[:2])
+    return np.asarray(np.maximum(gaps, 0).reshape(tips.shape[:2]))

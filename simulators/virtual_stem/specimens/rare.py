@@ -8,6 +8,8 @@ than metal: nothing in the brightness tells the rare contacts apart, only the ge
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -17,6 +19,7 @@ from virtual_stem.specimens.particles import Particles
 
 HALF_LENGTH_NM = 26.0
 HALF_WIDTH_NM = 9.0
+DISC_NM = 12.6
 GAP_NM = 5.0
 GAP_DECAY_NM = 8.0
 SPACING_NM = 8.0  # between what does not belong together
@@ -66,7 +69,7 @@ class RareContacts(Nanoparticles):
         super().__init__(
             particles,
             1.30 - 0.004 * (length - 52) - 0.15 * near - 0.62 * facing,
-            exist * (1 + 0.4 * near + 1.2 * facing),
+            np.where(exist, 1 + 0.4 * near + 1.2 * facing, 0.0),
             np.full(len(particles), 2.2),
             size_nm=size_nm,
             pixels=3072,
@@ -92,7 +95,9 @@ def _populate(rng: np.random.Generator, size_nm: float) -> tuple[Particles, Arra
 
 
 def _reach(name: str) -> float:
-    return max(np.hypot(y, x) + (HALF_WIDTH_NM * 1.4 if turn is None else HALF_LENGTH_NM) for y, x, turn in MOTIFS[name][1])
+    """Radius of a circle round a motif, nm."""
+    parts = MOTIFS[name][1]
+    return max(math.hypot(y, x) + (DISC_NM if turn is None else HALF_LENGTH_NM) for y, x, turn in parts)
 
 
 def _without_overlap(places: Array, reach: Array) -> list[int]:
@@ -116,9 +121,9 @@ def _assemble(rng: np.random.Generator, names: list[str], places: Array) -> Part
         c, s = np.cos(turn), np.sin(turn)
         for y, x, own in MOTIFS[name][1]:
             disc = own is None
-            centre.append(place + [y * c + x * s, x * c - y * s])
-            half.append([HALF_WIDTH_NM * 1.4] * 2 if disc else [HALF_LENGTH_NM, HALF_WIDTH_NM])
-            radius.append(HALF_WIDTH_NM * 1.4 if disc else HALF_WIDTH_NM * 0.95)
+            centre.append((place[0] + y * c + x * s, place[1] + x * c - y * s))
+            half.append([DISC_NM] * 2 if disc else [HALF_LENGTH_NM, HALF_WIDTH_NM])
+            radius.append(DISC_NM if disc else HALF_WIDTH_NM * 0.95)
             angle.append(turn if own is None else turn + own)
     sizes = np.asarray(half) * rng.uniform(0.95, 1.0, (len(half), 1))
     return Particles(np.asarray(centre), sizes, np.asarray(radius) * 0.95, np.asarray(angle))

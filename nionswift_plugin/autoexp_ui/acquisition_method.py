@@ -1,0 +1,204 @@
+"""Repeat Mode "Autonomous" in Swift's own Acquisition panel: each repetition at a position that an agent chooses.
+
+Swift's framework drives the camera and keeps the data; here is only what happens between two frames. No schema entity
+is defined for this method on purpose: Swift would store it, and without this plug-in its whole panel would break.
+"""
+
+from __future__ import annotations
+
+import gettext
+import typing
+
+import numpy as np
+from nion.instrumentation import Acquisition
+from nion.ui import Declarative
+from nion.utils import Converter, Model, ReferenceCounting, Registry
+from nionswift_plugin.nion_instrumentation_ui import AcquisitionPanel
+
+from autoexp.agent import Outcome, Suggestion
+from autoexp.agents import make_agent
+from autoexp.errors import AutoexpError
+from autoexp.guardian import Guardian, site_limits
+from autoexp.patches import cut
+from autoexp.plan import Plan
+from autoexp.swift import instrument as swift_instrument
+from autoexp.swift import preferences
+from nionswift_plugin.autoexp_ui import form as form_module
+
+_ = gettext.gettext
+
+COMPONENT_ID = "autoexp-autonomous"
+FACTORY_TYPE = "acquisition-method-component-factory"
+
+
+class AutonomousMethodHandler(AcquisitionPanel.AcquisitionMethodComponentHandler):
+    """The page that the Acquisition panel shows for this repeat mode."""
+
+    component_id = COMPONENT_ID
+
+    def __init__(self, configuration: typing.Any, acquisition_preferences: typing.Any):
+        super().__init__(_("Autonomous"), configuration)
+        self.count_model = Model.PropertyModel[int](20)
+        self.count_model.on_value_changed = ReferenceCounting.weak_partial(AutonomousMethodHandler._count_changed, self)
+        self.count_converter = Converter.IntegerToStringConverter()
+        u = Declarative.DeclarativeUI()
+        self.ui_view = u.create_column(
+            u.create_row(
+                u.create_label(text=_("Spectra")),
+                u.create_line_edit(
+                    text="@binding(count_model.value, converter=count_converter)",
+                    width=90,
+                    tool_tip=_("How many positions to measure"),
+                ),
+                u.create_stretch(),
+                spacing=8,
+            ),
+            u.create_label(
+                text=_(
+                    "Takes an overview, then measures where the agent chooses, as the Autonomous Experiment panel is "
+                    "set up. Choose the camera's summed (1D) data."
+                ),
+                word_wrap=True,
+                width=300,
+            ),
+            spacing=8,
+        )
+
+    def close(self) -> None:
+        """The panel goes."""
+        self.count_model.on_value_changed = None
+        self.count_model.close()
+        super().close()
+
+    def _count_changed(self, value: typing.Any) -> None:
+        self._fire_time_space_usage_changed_event()
+
+    def _get_time_space_usage(self, device_component: typing.Any) -> typing.Any:
+        one = device_component.get_time_space_usage()
+        count = self._count
+        return AcquisitionPanel.TimeSpaceUsage(
+            one.time * count if one.time is not None else None, one.space * count if one.space is not None else None
+        )
+
+    @property
+    def _count(self) -> int:
+        return max(1, self.count_model.value or 1)
+
+    def build_acquisition_method(self) -> Acquisition.AcquisitionMethodLike:
+        """What Swift wraps round the camera's stream."""
+        return AutonomousMethod(self._count)
+
+
+class AutonomousMethod(Acquisition.AcquisitionMethodLike):
+    """Wraps the device's stream in as many repetitions, each at a chosen position."""
+
+    def __init__(self, count: int):
+        self._count = count
+
+    def wrap_acquisition_device_data_stream(self, device_data_stream: typing.Any, device_map: typing.Any) -> typing.Any:
+        """See Swift's AcquisitionMethodLike."""
+        chooser = PositionChooser(self._count)
+        action = Acquisition.ActionDataStream(SpectrumTap(device_data_stream, chooser), chooser)
+        stream = Acquisition.SequenceDataStream(action, self._count)
+        stream.title = _("Autonomous")
+        return stream
+
+
+class SpectrumTap(Acquisition.ContainerDataStream):
+    """Shows every complete spectrum to the chooser before Swift asks for the next position."""
+
+    def __init__(self, data_stream: typing.Any, chooser: PositionChooser):
+        super().__init__(data_stream)
+        self._chooser = chooser
+
+    def _process_raw_stream_events(self, raw_data_stream_events: typing.Any) -> typing.Any:
+        events = super()._process_raw_stream_events(raw_data_stream_events)
+        for event in events:
+            if event.state == Acquisition.DataStreamStateEnum.COMPLETE:
+                self._chooser.learn(np.asarray(event.source_data[event.source_slice]), event.data_metadata)
+        return events
+
+
+class PositionChooser(Acquisition.ActionValueControllerLike):
+    """Takes an overview, chooses positions, parks the probe, learns; puts everything back at the end."""
+
+    def __init__(self, count: int):
+        self._count = count
+        self._instrument: swift_instrument.SwiftInstrument | None = None
+        self._current: Suggestion | None = None
+        self._positions: list[list[float]] = []
+
+    def start(self, **kwargs: typing.Any) -> None:
+        """Take over and take the overview."""
+        instrument = swift_instrument.find_instrument()
+        identity = instrument.identity
+        settings = preferences.load()
+        if not identity.simulated and not settings.arm_hardware:
+            raise AutoexpError(_("Allow experiments on this instrument in Preferences > Autonomous Experiment first."))
+        self._plan = stored_plan(identity.scan, identity.camera, self._count)
+        self._instrument = instrument
+        self._guardian = Guardian(instrument, site_limits(identity, settings.site), budget=self._plan.budget)
+        self._guardian.open()
+        overview = self._guardian.overview(self._plan.overview)
+        candidates = cut(overview.image, self._plan.patches)
+        self._agent = make_agent(self._plan.agent, candidates, self._plan.seed, self._count)
+
+    def perform(self, index: typing.Any, **kwargs: typing.Any) -> dict[str, typing.Any]:
+        """Park the probe where the agent wants the next spectrum."""
+        suggestions = self._agent.suggest(1)
+        if not suggestions:
+            raise AutoexpError(_("Nothing is left to measure; ask for fewer spectra, or a smaller stride."))
+        self._current = suggestions[0]
+        position = self._current.position
+        self._guardian.check_exposure(position, self._plan.spectrum)
+        assert self._instrument is not None
+        self._instrument.park(position)
+        self._positions.append([float(position[0]), float(position[1])])
+        return {"autoexp": {"positions": list(self._positions), "reason": self._current.reason}}
+
+    def learn(self, counts: np.ndarray, metadata: typing.Any) -> None:
+        """Score a spectrum and hand it to the agent."""
+        current, self._current = self._current, None
+        if current is None:
+            return
+        spectrum = counts.reshape(-1, counts.shape[-1]).sum(axis=0)
+        calibration = metadata.dimensional_calibrations[-1]
+        energy = calibration.offset + calibration.scale * np.arange(len(spectrum))
+        self._plan.scalarizer.check_axis(energy)
+        scores = self._plan.scalarizer.score(spectrum[None], energy)
+        usable = bool(np.isfinite(scores.value[0]))
+        self._agent.ingest(
+            [
+                Outcome(
+                    "ok" if usable else "failed",
+                    current.candidate,
+                    current.position,
+                    float(scores.value[0]),
+                    float(scores.std[0]),
+                )
+            ]
+        )
+
+    def finish(self, **kwargs: typing.Any) -> None:
+        """Put everything back."""
+        if self._instrument is not None:
+            self._guardian.restore()
+            self._instrument = None
+
+
+def stored_plan(scan: str, camera: str, count: int) -> Plan:
+    """The plan that the Autonomous Experiment panel is set up for, with another number of points."""
+    application: typing.Any = Registry.get_component("application")
+    text = application.ui.get_persistent_string(form_module.KEY, "{}") if application else "{}"
+    form = form_module.PlanForm(Model.PropertyModel[str](text))
+    try:
+        form.set(points=count)
+        return form.make_plan("Acquisition panel", scan, camera)
+    finally:
+        form.close()
+
+
+def register() -> None:
+    """Offer the repeat mode; at import, since the panel does not look again later."""
+    if not any(getattr(c, "component_id", "") == COMPONENT_ID for c in Registry.get_components_by_type(FACTORY_TYPE)):
+        Registry.register_component(AutonomousMethodHandler, {FACTORY_TYPE})

@@ -1,0 +1,125 @@
+"""Any recorded spectrum image, with the overview that was recorded with it, as the specimen.
+
+Images and spectra are the recorded counts, interpolated in position (bilinear); at the centre of a recorded pixel they
+are the recorded ones. They hold the noise that they were recorded with, and nothing is added to it.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from virtual_stem.specimen import Array, EnergyAxis, Goal, Specimen, View
+from virtual_stem.specimens.files import Axis, Signal, read_signals
+
+
+class RecordedSpecimen(Specimen):
+    """Specimen (e): a recorded spectrum image.
+
+    The overview and the spectrum image span the same field, with pixels of their own. Beyond the field the values at
+    its border go on.
+
+    Args:
+        spectra: (h, w, E) counts.
+        energy: calibration of the last axis, eV.
+        pixel_nm: (height, width) of a pixel of the spectrum image.
+        image: (H, W) overview, counts; the spectra's sums where there is none.
+        source: where it comes from, for its title.
+
+    Attributes:
+        field_nm: (height, width) of the recorded field; ``size_nm`` is its shorter side.
+
+    Raises:
+        ValueError: the arrays are not such.
+    """
+
+    name = "recorded"
+    recorded = True
+
+    def __init__(
+        self,
+        spectra: npt.NDArray[np.number],
+        energy: Axis,
+        pixel_nm: tuple[float, float] = (1.0, 1.0),
+        image: npt.NDArray[np.number] | None = None,
+        source: str = "spectrum image",
+    ):
+        if spectra.ndim != 3 or min(spectra.shape) < 2:
+            raise ValueError(f"A spectrum image has two positions and an energy; this one has shape {spectra.shape}.")
+        if not energy.scale > 0:
+            raise ValueError(f"The energy must rise from channel to channel, not by {energy.scale:g} eV.")
+        self.title = f"Recorded: {source}"
+        self._spectra = spectra
+        self._image = np.asarray(spectra.sum(axis=2, dtype=float) if image is None else image, np.float32)
+        self.field_nm = spectra.shape[0] * pixel_nm[0], spectra.shape[1] * pixel_nm[1]
+        self.size_nm = min(self.field_nm)
+        self.axis = EnergyAxis(energy.offset, energy.scale, spectra.shape[2])
+        ends = {"low_eV": float(self.axis.energy_eV[0]), "high_eV": float(self.axis.energy_eV[-1])}
+        self.goal = Goal("up to you: all counts, until you choose a window", {"kind": "window", **ends})
+        pixels = round(self._image.shape[0] * self.size_nm / self.field_nm[0])
+        self.view = View(fov_nm=self.size_nm, pixels=pixels)
+
+    @classmethod
+    def read(cls, path: pathlib.Path) -> RecordedSpecimen:
+        """Read a file (.npz, .hspy, .ndata, .h5), or a folder of such with a spectrum image and its overview.
+
+        Raises:
+            ValueError: it cannot be read, or holds no or more than one spectrum image; the message says so.
+        """
+        signals = [_squeezed(signal) for signal in read_signals(path)]
+        cubes = [s for s in signals if s.data.ndim == 3]
+        images = [s for s in signals if s.data.ndim == 2]
+        if len(cubes) != 1 or len(images) > 1:
+            raise ValueError(
+                f"{path.name} holds {len(cubes)} spectrum images and {len(images)} images; "
+                "one spectrum image is wanted, and one overview at most."
+            )
+        cube = cubes[0]
+        steps = [axis.step_nm or 1.0 for axis in cube.axes[:2]]
+        image = images[0].data if images else None
+        return cls(cube.data, cube.axes[2], (steps[0], steps[1]), image, path.name)
+
+    def haadf(self, points_nm: Array) -> Array:
+        pixels = np.stack([_pixels(points_nm[..., k], self.field_nm[k], self._image.shape[k]) for k in (0, 1)])
+        return np.asarray(ndimage.map_coordinates(self._image, pixels, order=1, mode="nearest", output=np.float64))
+
+    def spectra(self, points_nm: Array, energy_eV: Array, dose_e_nm2: Array | None = None) -> Array:
+        (y, y1, fy), (x, x1, fx) = (
+            _neighbours(_pixels(points_nm[:, k], self.field_nm[k], self._spectra.shape[k]), self._spectra.shape[k])
+            for k in (0, 1)
+        )
+        counts = (1 - fy) * ((1 - fx) * self._spectra[y, x] + fx * self._spectra[y, x1])
+        counts += fy * ((1 - fx) * self._spectra[y1, x] + fx * self._spectra[y1, x1])
+        return _resampled(counts, self.axis.energy_eV, np.asarray(energy_eV)) / self.axis.dispersion_eV
+
+
+def _squeezed(signal: Signal) -> Signal:
+    """The signal without dimensions of length one."""
+    kept = [k for k, length in enumerate(signal.data.shape) if length > 1]
+    return Signal(signal.data.squeeze(), tuple(signal.axes[k] for k in kept))
+
+
+def _pixels(position_nm: Array, field_nm: float, pixels: int) -> Array:
+    """Positions in pixels; rounded a little, so that the centre of a pixel is exactly that."""
+    return np.round((position_nm / field_nm + 0.5) * pixels - 0.5, 9)
+
+
+def _neighbours(position: Array, pixels: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Array]:
+    """The pixels (n,) on either side of positions (n,), and the weight (n, 1) of the second."""
+    inside = np.clip(position, 0, pixels - 1)
+    low = inside.astype(np.intp)
+    return low, np.minimum(low + 1, pixels - 1), (inside - low)[:, None]
+
+
+def _resampled(counts: Array, own_eV: Array, energy_eV: Array) -> Array:
+    """Counts (n, E) on another axis, linear between channels; nothing was recorded beyond the ends."""
+    if energy_eV.shape == own_eV.shape and np.allclose(energy_eV, own_eV, rtol=0, atol=1e-6 * (own_eV[1] - own_eV[0])):
+        return counts
+    position = (energy_eV - own_eV[0]) / (own_eV[1] - own_eV[0])
+    low = np.clip(position.astype(np.intp), 0, len(own_eV) - 2)
+    part = position - low
+    known = (position >= 0) & (position <= len(own_eV) - 1)
+    return np.asarray((counts[:, low] * (1 - part) + counts[:, low + 1] * part) * known)

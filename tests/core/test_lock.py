@@ -1,0 +1,45 @@
+"""One owner per instrument, also across processes; a holder that died holds nothing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from autoexp.errors import InstrumentBusyError
+from autoexp.instrument import Identity
+from autoexp.lock import InstrumentLock
+
+STEM = Identity("stem/1", "The STEM", simulated=True)
+
+CHILD = """
+import pathlib, sys, time
+from autoexp.instrument import Identity
+from autoexp.lock import InstrumentLock
+with InstrumentLock(Identity("stem/1", "The STEM", True), "another Swift", pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_second_sees_who_holds_it(locks):
+    with InstrumentLock(STEM, "Panel 1", locks):
+        with pytest.raises(InstrumentBusyError, match=r"The STEM is in use by Panel 1 \(process \d+\)"):
+            InstrumentLock(STEM, "Panel 2", locks).acquire()
+        with InstrumentLock(Identity("other", "Other", True), "Panel 2", locks):
+            pass
+    with InstrumentLock(STEM, "Panel 2", locks):
+        pass
+
+
+def test_another_process_and_its_death(locks):
+    with subprocess.Popen([sys.executable, "-c", CHILD, str(locks)], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "held\n"
+        with pytest.raises(InstrumentBusyError, match="another Swift"):
+            InstrumentLock(STEM, "Panel", locks).acquire()
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        with InstrumentLock(STEM, "Panel", locks):
+            pass
