@@ -265,7 +265,12 @@ class SwiftInstrument:
             raise _device_error(errors[0]) from errors[0]
         if stream.is_aborted or not stream.channels:
             raise InstrumentBusyError("The exposure was cut short by somebody else.")
-        return framer.get_data(stream.channels[0])
+        xdata = framer.get_data(stream.channels[0])
+        if stream.progress != 1.0:
+            # Swift reserves the frame beforehand; one that does not fill it leaves zeros, and only a line in the log.
+            shape = tuple(xdata.data_shape[1:])
+            raise BadFrameError(f"The camera filled {stream.progress:.2%} of a frame of shape {shape}; it was discarded.")
+        return xdata
 
     # --- controls
 
