@@ -23,7 +23,7 @@ setup(
     ],
     package_dir={"virtual_stem": "simulators/virtual_stem"},
     package_data={
-        "autoexp": ["py.typed"],
+        "autoexp": ["py.typed", "report/*.css"],
         "virtual_stem": ["py.typed"],
         "nionswift_plugin.autoexp_ui": ["manifest.json", "resources/*", "py.typed"],
         "nionswift_plugin.virtual_stem": ["manifest.json", "py.typed"],
@@ -40,11 +40,11 @@ setup(
         "safetensors>=0.5",
         "filelock>=3.16",
         "platformdirs>=4.3",
+        "matplotlib>=3.10",
     ],
     extras_require={
         "dkl": ["torch>=2.8", "gpytorch>=1.14"],
         "export": ["hyperspy>=2.3", "exspy>=0.3", "h5py>=3.12"],
-        "report": ["matplotlib>=3.10"],
         "test": [
             "nionswift-usim>=5.4",
             "nionswift-tool>=5.1",

@@ -45,7 +45,8 @@ class RunLog:
         self.folder = pathlib.Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.folder / LOCK)
+            # made on one thread and closed on another
+            self._lock = FileLock(self.folder / LOCK, thread_local=False)
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise RunLogError(f"Another program is writing to the run {self.folder}; close it there first.") from error
@@ -193,7 +194,7 @@ def stored_spectra(folder: pathlib.Path, channels: int) -> npt.NDArray[np.float3
 
 def is_locked(folder: pathlib.Path) -> bool:
     """Whether somebody is writing to a run now."""
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / LOCK, thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -250,11 +250,15 @@ def test_an_unexpected_error_is_one_line(place, monkeypatch):
 
 
 def test_a_run_that_pauses_with_nobody_there_is_finished_in_order(place):
-    plan = a_plan(scalarizer=Window(low_eV=900, high_eV=901))
-    told = document("run", saved(plan), "--json", code=1)
-    assert told["ending"] == "stopped"
-    assert told["points"] == 1
-    assert any("holds no channel" in warning for warning in told["warnings"])
+    def pause(record, state):
+        if isinstance(record.event, ev.Measured) and record.event.id == 2:
+            opened.engine.pause()
+
+    with session.open_session(a_plan(), place / "run", observers=(pause,)) as opened:
+        given_up = live.follow(opened.engine, live.LiveLine(console.messages(), simulated=True), interactive=False)
+    assert given_up
+    assert opened.engine.status.ending == "stopped"
+    assert opened.engine.status.points == 3
 
 
 def test_the_program_keeps_standard_output_for_the_document(place):

@@ -16,6 +16,7 @@ from autoexp.plan import PatchSpec, Region
 from autoexp.scalarizers import Scalarizer, Scores
 
 MAX_CANDIDATES = 2_000_000
+BLOCK = 2000  # spectra that are scored at once
 HALF_WAY = 1e-6  # overview pixels; a centre half-way between two pixels is rounded the same way everywhere
 
 
@@ -87,11 +88,13 @@ class Dataset:
                 f"example window:{low + (high - low) / 4:g}-{low + (high - low) / 2:g}"
             )
         scalarizer.check_axis(self.energy_eV)
-        blocks = np.array_split(self.spectra, max(1, len(self) // 2000))
-        scores = [scalarizer.score(block, self.energy_eV, self.counts_per_electron or 1.0) for block in blocks]
-        values = np.concatenate([s.value for s in scores])
-        noise = np.concatenate([s.std for s in scores]) if self.counts_per_electron else np.zeros(len(self))
-        return Scores(values, np.nan_to_num(noise))
+        blocks = [np.asarray(b, dtype=float) for b in np.array_split(self.spectra, 1 + len(self) // BLOCK)]
+        if self.counts_per_electron is None:
+            values = [scalarizer.values(block, self.energy_eV) for block in blocks if len(block)]
+            return Scores(np.concatenate(values), np.zeros(len(self)))
+        scores = [scalarizer.score(b, self.energy_eV, self.counts_per_electron) for b in blocks if len(b)]
+        noise = np.concatenate([s.std for s in scores])
+        return Scores(np.concatenate([s.value for s in scores]), np.nan_to_num(noise))
 
     def describe(self) -> dict[str, Any]:
         """What it is, in plain JSON types."""

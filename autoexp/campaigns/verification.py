@@ -11,6 +11,7 @@ from autoexp.agent import Agent, Suggestion
 from autoexp.agents import make_agent
 from autoexp.agents.space_filling import SpaceFillingPolicy
 from autoexp.campaigns.formats import DatasetError
+from autoexp.decider import RETRIES
 from autoexp.patches import Candidates, cut
 from autoexp.runlog import RunReader
 from autoexp.state import RunState, Settings
@@ -126,12 +127,25 @@ class _Witness:
             self._operator += 1
             return
         self._decisions += 1
-        pending = [self._state.points[i].suggestion for i in decided.pending]
-        found = self._again(decided).suggest(1, pending)
-        if not found or not _same(decided, found[0]):
-            replayed = (found[0].candidate, found[0].position) if found else None
+        found = self._ask(decided)
+        if found is None or not _same(decided, found):
+            replayed = (found.candidate, found.position) if found else None
             recorded = decided.candidate, decided.position
             self._differences.append(Difference(decided.id, decided.agent, recorded, replayed))
+
+    def _ask(self, decided: ev.Decided) -> Suggestion | None:
+        """What the agent suggests; asked again, as the decider does, where that has been measured already."""
+        agent = self._again(decided)
+        points = self._state.points
+        given = [i for i, _ in self._state.outcomes[: decided.known]] + list(decided.pending)
+        visited = {points[i].candidate for i in given} - {None}
+        pending = [points[i].suggestion for i in decided.pending]
+        for _ in range(RETRIES):
+            found = next(iter(agent.suggest(1, pending)), None)
+            if found is None or found.candidate not in visited:
+                return found
+            pending.append(found)
+        return found
 
     def _again(self, decided: ev.Decided) -> Agent:
         """The agent as it was when it decided, with all that it knew."""

@@ -136,7 +136,7 @@ def _figure(replays: list[Replay], goal: metrics.Goal) -> Figure:
             _draw_quality(axes, replayed, what, color, dash, MARKERS[number % len(MARKERS)])
     recall.set_ylim(-0.02, 1.02)
     regret.set_ylim(bottom=-0.02)
-    draw.legend(regret, loc="upper right")
+    draw.legend(regret, columns=2)
     if predicted:
         panels[2].set_ylim(bottom=0)
         panels[3].axhline(0.9, color=draw.GREY, linewidth=0.8, linestyle=":")

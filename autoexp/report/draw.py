@@ -57,18 +57,24 @@ def style(axes: Axes, title: str = "", x: str = "", y: str = "", grid: bool = Tr
         axes.grid(color=FAINT, linewidth=0.6)
         axes.set_axisbelow(True)
     axes.yaxis.get_offset_text().set(color=INK, fontsize=8)
+    axes.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
     return axes
 
 
-def legend(axes: Axes, **options: Any) -> None:
-    """A legend without a frame, if there is anything to explain."""
+def legend(axes: Axes, columns: int = 3, **options: Any) -> None:
+    """A legend without a frame, if there is anything to explain; below the axes unless a place is given."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK, **options)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": columns}
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK, **(options or below))
 
 
 def colorbar(figure: Figure, image: Any, axes: Axes, label: str) -> None:
     """A slim colour scale beside an image."""
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, aspect=25)
+    from matplotlib.ticker import ScalarFormatter
+
+    numbers = ScalarFormatter(useMathText=True)
+    numbers.set_powerlimits((-3, 4))
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, aspect=25, format=numbers)
     bar.ax.tick_params(labelsize=7.5, colors=INK)
     bar.ax.yaxis.get_offset_text().set(color=INK, fontsize=7.5)
     bar.set_label(label, fontsize=8, color=INK)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_NUMBERS = 120
+UNCERTAINTY = "Uncertainty (1 σ)"
 Array = npt.NDArray[np.float64]
 
 
@@ -48,7 +49,7 @@ def maps(facts: Facts, truth: Truth | None) -> str:
     panels: list[tuple[str, Array, str]] = [("Prediction", last.mean, "viridis")]
     if truth is not None:
         panels.append(("Ground truth", truth.candidates, "viridis"))
-    panels.append(("Uncertainty (one standard deviation)", last.std, "cividis"))
+    panels.append((UNCERTAINTY, last.std, "cividis"))
     figure = draw.new_figure(3.6 * len(panels) + 0.2, 3.3)
     shown = np.concatenate([values for _, values, cmap in panels if cmap == "viridis"])
     for axes, (title, values, cmap) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
@@ -56,7 +57,7 @@ def maps(facts: Facts, truth: Truth | None) -> str:
         low, high = (np.nanmin(shown), np.nanmax(shown)) if cmap == "viridis" else (None, None)
         grid = values.reshape(facts.candidates.shape)
         image = axes.imshow(grid, cmap=cmap, vmin=low, vmax=high, extent=_candidate_extent(facts))
-        if title == "Uncertainty (one standard deviation)":
+        if title == UNCERTAINTY:
             _dots(axes, facts)
         draw.colorbar(figure, image, axes, facts.units)
     return draw.to_svg(figure, "Maps of the predicted value and of its uncertainty over the field")
@@ -67,7 +68,7 @@ def learning_curve(facts: Facts, truth: Truth | None) -> str:
     points = [p for p in facts.state.measured if np.isfinite(p.value)]
     if not points:
         return ""
-    figure = draw.new_figure(5.2, 3.3)
+    figure = draw.new_figure(5.2, 3.8)
     goal = metrics.goal_of(facts.state.settings.agent if facts.state.settings else None)
     word = "Highest" if goal == "maximize" else "Lowest"
     axes = draw.style(figure.subplots(), f"{word} value so far", "points measured", facts.units)
@@ -86,7 +87,7 @@ def learning_curve(facts: Facts, truth: Truth | None) -> str:
     )
     axes.plot(x, own, ".", color=draw.BLUE, markersize=3.5, alpha=0.6, label="each point of this run")
     axes.set_xlim(0, len(own) + 1)
-    draw.legend(axes, loc="best")
+    draw.legend(axes)
     return draw.to_svg(figure, "Learning curve: best value so far against the number of points")
 
 
@@ -94,7 +95,7 @@ def recall_curve(facts: Facts, truth: Truth | None, visited: list[int]) -> str:
     """Share of the best candidates found, against points."""
     if truth is None or not visited:
         return ""
-    figure = draw.new_figure(5.2, 3.3)
+    figure = draw.new_figure(5.2, 3.8)
     goal = metrics.goal_of(facts.state.settings.agent if facts.state.settings else None)
     top = len(metrics.top_candidates(truth.candidates, goal))
     title = f"Share of the best 1 % found ({top} of {len(truth.candidates)} candidates)"
@@ -110,7 +111,7 @@ def recall_curve(facts: Facts, truth: Truth | None, visited: list[int]) -> str:
     axes.plot(x, own, color=draw.BLUE, linewidth=2.2, label="this run", drawstyle="steps-post")
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlim(0, len(own) + 1)
-    draw.legend(axes, loc="upper left")
+    draw.legend(axes)
     return draw.to_svg(figure, "Share of the best candidates found against the number of points")
 
 
@@ -154,7 +155,7 @@ def foresight(facts: Facts) -> str:
     axes.errorbar(mean, value, xerr=metrics.Z90 * std, fmt="o", color=draw.BLUE, markersize=3.5, elinewidth=0.7)
     ends = [min(mean.min(), value.min()), max(mean.max(), value.max())]
     axes.plot(ends, ends, color=draw.GREY, linewidth=1, linestyle="--", label="as expected")
-    draw.legend(axes, loc="upper left")
+    draw.legend(axes)
     return draw.to_svg(figure, "Measured values against the values expected when the points were chosen")
 
 
@@ -181,7 +182,7 @@ def map_quality(facts: Facts, truth: Truth | None) -> str:
     )
     axes.axhline(0.9, color=draw.GREY, linewidth=0.8, linestyle=":")
     axes.set_ylim(0, max(1.05, *(q.error * 1.05 for _, q in judged)))
-    draw.legend(axes, loc="best")
+    draw.legend(axes, columns=1)
     return draw.to_svg(figure, "Error and coverage of the predicted map against the number of points")
 
 

@@ -104,7 +104,8 @@ def _tiles(facts: Facts, score: Score | None) -> str:
     state, ranked = facts.state, facts.ranked()
     pairs = [(f"{len(state.measured)}", f"spectra of {state.settings.budget.points if state.settings else 0} allowed")]
     if ranked:
-        pairs.append((html.number(ranked[0].value, facts.units), f"best value, point {ranked[0].id + 1}"))
+        best = f"{facts.units}, the best value (point {ranked[0].id + 1})".removeprefix(", ")
+        pairs.append((html.number(ranked[0].value, digits=3), best))
     if score:
         pairs.append((html.percent(score.share_of_best), "of the way from the typical to the best place"))
         pairs.append((html.percent(score.recall), f"of the best 1 % found ({score.top} places)"))
@@ -112,7 +113,7 @@ def _tiles(facts: Facts, score: Score | None) -> str:
         pairs.append((html.percent(len(state.measured) / state.prepared.candidates), "of the candidates measured"))
     pairs.append((html.seconds(facts.time.total_s), "in all"))
     if state.dose_e:
-        pairs.append((html.number(state.dose_e, "e⁻", 3), "into the specimen"))
+        pairs.append((html.number(state.dose_e, digits=3), "electrons into the specimen"))
     return html.tiles(pairs)
 
 
@@ -196,7 +197,8 @@ def _maps_caption(facts: Facts) -> str:
     if not facts.maps:
         return ""
     last = facts.maps[-1]
-    known = f" Leave-one-out coverage of its 90 % interval: {last.coverage:.0%}." if last.coverage is not None else ""
+    covered = last.coverage
+    known = f" Leave-one-out coverage of its 90 % interval: {html.percent(covered)}." if covered is not None else ""
     return f"The model after {last.after} points; the dots are the measured ones.{known}"
 
 
@@ -213,7 +215,7 @@ def _quality(facts: Facts, truth: Truth | None) -> str:
     return html.figure(
         svg,
         f"On the candidates that were not measured, at the end: error {quality.error:.2f} of the spread of the truth; "
-        f"{quality.coverage:.0%} of new measurements would fall into the 90 % interval.",
+        f"{html.percent(quality.coverage)} of new measurements would fall into the 90 % interval.",
     )
 
 
@@ -254,7 +256,7 @@ def _time(facts: Facts) -> str:
         [
             f'<span class="key" style="background:{color}"></span>{html.text(name)}',
             html.seconds(spent),
-            f"{spent / whole:.1%}",
+            html.percent(spent / whole, 1),
         ]
         for name, spent, color in shares
     ]

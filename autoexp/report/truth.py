@@ -131,12 +131,15 @@ class _Scorer:
         self.recorded = self._microscope.specimen.recorded
 
     def __call__(self, positions: Array) -> Scores:
-        blocks = np.array_split(self._geometry.to_stage(positions), 1 + len(positions) // BLOCK)
-        scores = [self._scalarizer.score(self._spectra(b), self._energy, self._gain) for b in blocks if len(b)]
-        value = np.concatenate([s.value for s in scores])
-        # A recording holds the noise that it was made with, and is played back without any other.
-        noise = np.zeros(len(value)) if self.recorded else np.concatenate([s.std for s in scores])
-        return Scores(value, np.nan_to_num(noise))
+        stage: Array = np.asarray(self._geometry.to_stage(positions), dtype=float)
+        blocks: list[Array] = np.array_split(stage, 1 + len(stage) // BLOCK)  # type: ignore[assignment]
+        spectra = (self._spectra(block) for block in blocks if len(block))
+        if self.recorded:  # it holds the noise that it was made with, and is played back without any other
+            value = np.concatenate([self._scalarizer.values(s, self._energy) for s in spectra])
+            return Scores(value, np.zeros(len(value)))
+        scores = [self._scalarizer.score(s, self._energy, self._gain) for s in spectra]
+        noise = np.concatenate([s.std for s in scores])
+        return Scores(np.concatenate([s.value for s in scores]), np.nan_to_num(noise))
 
     def _spectra(self, stage_nm: Array) -> Array:
         """Expected counts (n, E) on the channels of the run."""

@@ -43,7 +43,7 @@ class ScintillatorCamera:
 
     def spread(self, values: Array) -> Array:
         """The point spread alone, along the last axis; light that comes in at its ends makes up for what leaves."""
-        if not self.spread_channels:
+        if self.spread_channels < 0.01:  # far less than a channel
             return values
         return np.asarray(ndimage.gaussian_filter1d(values, self.spread_channels, axis=-1, mode="nearest"))
 

@@ -61,8 +61,11 @@ class LayeredFlake(MixtureSpecimen):
     def shapes(self, energy_eV: Array) -> Array:
         """Zero loss to four bulk plasmons, a damaged bulk plasmon, three localised modes, excitations of the film."""
         dispersion = float(energy_eV[1] - energy_eV[0])
-        elastic = eels.zero_loss(energy_eV, SOURCE_FWHM_EV)[None]
-        bulk = eels.bulk_plasmon(dispersion * np.arange(len(energy_eV)), 19.4, 4.2)
+        below = max(0, int(np.ceil((energy_eV[0] + 10.0) / dispersion)))  # scattering begins at the zero-loss peak
+        extended = energy_eV[0] + dispersion * np.arange(-below, len(energy_eV))
+        elastic = eels.zero_loss(extended, SOURCE_FWHM_EV)[None]
+        bulk = eels.bulk_plasmon(dispersion * np.arange(len(extended)), 19.4, 4.2)
+        orders = np.concatenate(eels.scattered(elastic, bulk, PLASMONS, dispersion))[:, below:]
         single = [
             eels.bulk_plasmon(energy_eV, 22.5, 11.0),
             0.020 * eels.lorentzian(energy_eV, [6.5], 1.3)[0],
@@ -71,7 +74,7 @@ class LayeredFlake(MixtureSpecimen):
             eels.bulk_plasmon(energy_eV, 24.0, 14.0),
         ]
         gapped = np.stack(single) / (1 + np.exp(-(energy_eV - 2.6) / 0.25))
-        return np.concatenate([*eels.scattered(elastic, bulk, PLASMONS, dispersion), gapped])
+        return np.concatenate([orders, gapped])
 
     def weights(self, points_nm: Array, dose_e_nm2: Array) -> Array:
         layers, zigzag, armchair, fold = (

@@ -1,0 +1,251 @@
+"""The panel, driven as an operator would, in Swift's own test harness with its leak checks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from nion.swift.model import Graphics
+
+from autoexp import events as ev
+from autoexp.runlog import RunReader
+from autoexp.swift import preferences
+from nionswift_plugin.autoexp_ui import form as form_module
+
+
+def events(window, kind):
+    return [r.event for r in window.experiment.engine.records if isinstance(r.event, kind)]
+
+
+def test_start_measures_and_shows_everything_as_ordinary_data(window, settings):
+    window.handler.handle_start(None)
+    assert window.handler.flags.running.value
+    assert not window.handler.flags.can_start.value
+    window.finish()
+    status = window.experiment.status
+    assert status.ending == "completed"
+    assert window.handler.texts.headline.value == "Completed"
+    assert window.handler.progress_value.value == 100
+    overview, spectra, curve = window.item("Overview"), window.item("Spectra"), window.item("Best so far")
+    assert "SIMULATED" in overview.title
+    assert overview.dimensional_calibrations[0].units == "nm"
+    assert overview.dimensional_calibrations[0].scale == pytest.approx(400 / 64)
+    assert spectra.data_shape == (8, 1024)
+    assert spectra.xdata.is_sequence
+    assert spectra.dimensional_calibrations[1].units == "eV"
+    assert curve.data_shape == (8,)
+    (folder,) = [f for f in settings.runs.iterdir() if f.is_dir()]
+    np.testing.assert_array_equal(spectra.data, RunReader(folder).spectra())
+    points = spectra.metadata["autoexp"]["points"]
+    assert len(points) == 8
+    assert points[0]["position_nm"] == pytest.approx([p * 400 for p in points[0]["position"]])
+    assert spectra.metadata["autoexp"]["simulated"] is True
+    display_item = window.document_model.get_display_item_for_data_item(overview)
+    labels = [g.label for g in display_item.graphics]
+    assert labels == [str(i + 1) for i in range(8)]
+    (group,) = window.document_model.data_groups
+    assert len(group.display_items) >= 3
+
+
+def test_pause_resume_stop(window):
+    window.handler.form.set(points=500)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.status.points >= 3)
+    window.handler.handle_pause(None)
+    window.until(lambda: window.experiment.status.phase == "paused")
+    window.until(lambda: window.handler.texts.pause.value == "Resume")
+    window.handler.handle_pause(None)
+    window.until(lambda: window.experiment.status.phase == "running")
+    window.handler.handle_stop(None)
+    window.finish()
+    assert window.experiment.status.ending == "stopped"
+    assert window.handler.progress_value.value < 100
+    assert window.item("Spectra").data_shape[0] == window.experiment.status.points
+    assert window.handler.flags.can_start.value
+
+
+def test_abort_says_so_and_never_shows_a_hundred_percent(window):
+    window.handler.form.set(points=500)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.status.points >= 3)
+    window.handler.handle_abort(None)
+    window.finish()
+    assert window.experiment.status.ending == "aborted"
+    assert "Aborted" in window.handler.texts.headline.value
+    assert window.handler.progress_value.value < 100
+
+
+def test_a_fault_is_shown_in_the_panel(window):
+    window.stem.eels_camera.faults.arm("raises", after=2)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.status.phase == "suspended")
+    window.until(lambda: "failed" in window.handler.texts.reason.value)
+    assert window.handler.texts.headline.value == "Suspended"
+    assert window.handler.flags.can_pause.value
+    window.handler.handle_pause(None)
+    window.finish()
+    assert window.experiment.status.ending == "completed"
+    assert window.handler.progress_value.value < 100
+    assert "1 failed" in window.handler.texts.progress.value
+
+
+def test_fields_steer_while_it_runs_and_undo_takes_it_back(window):
+    window.handler.form.set(points=400)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.status.points >= 3)
+    window.handler.form.set(low_eV=3.4, high_eV=4.2)
+    window.until(lambda: events(window, ev.Rescored))
+    assert window.experiment.engine.state.settings.scalarizer.low_eV == 3.4
+    window.until(lambda: window.handler.flags.can_undo.value)
+    window.handler.handle_undo(None)
+    window.until(lambda: window.experiment.engine.state.settings.scalarizer.low_eV == 1.1)
+    window.handler.form.set(points=window.experiment.status.points + 20)
+    window.finish()
+    assert window.experiment.status.ending == "completed"
+
+
+def test_regions_drawn_before_and_during_a_run_are_obeyed(window):
+    window.handler.handle_overview(None)
+    window.until(lambda: window.experiment.taken is not None)
+    window.handler.handle_include(None)
+    display_item = window.experiment.overview_display_item
+    display_item.graphics[0].bounds = ((0.5, 0.5), (0.5, 0.5))
+    window.handler.form.set(points=300)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.status.points >= 10)
+    assert all(min(p.position) >= 0.5 for p in window.experiment.engine.state.measured)
+    assert len(events(window, ev.Prepared)) == 1
+    display_item.graphics[0].bounds = ((0.0, 0.0), (0.3, 0.3))
+    window.until(lambda: events(window, ev.Steered))
+    window.finish()
+    first = next(i for i, r in enumerate(window.experiment.engine.records) if isinstance(r.event, ev.Steered))
+    later = [r.event for r in window.experiment.engine.records[first:] if isinstance(r.event, ev.Decided)]
+    assert later
+    assert all(max(d.position) <= 0.3 for d in later)
+
+
+def test_a_point_added_to_the_overview_is_measured_next(window):
+    window.handler.form.set(points=300)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.live.display_item("overview") is not None)
+    graphic = Graphics.PointGraphic()
+    graphic.position = (0.123, 0.456)
+    window.experiment.live.display_item("overview").add_graphic(graphic)
+    window.until(lambda: any(p.request for p in window.experiment.engine.state.measured))
+    (point,) = [p for p in window.experiment.engine.state.measured if p.request]
+    assert point.position == pytest.approx((0.123, 0.456))
+    window.handler.handle_stop(None)
+    window.finish()
+
+
+def test_the_window_is_dragged_on_the_spectra(window):
+    window.handler.form.set(points=300)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.live.display_item("spectra") is not None)
+    spectra = window.experiment.live.display_item("spectra")
+    window.until(lambda: any(g.graphic_id == form_module.WINDOW for g in spectra.graphics))
+    graphic = next(g for g in spectra.graphics if g.graphic_id == form_module.WINDOW)
+    assert graphic.interval[0] == pytest.approx((1.1 + 1) / 10.24)
+    graphic.interval = (0.45, 0.5)
+    window.until(lambda: abs(window.experiment.engine.state.settings.scalarizer.low_eV - 3.608) < 0.02)
+    assert window.handler.form.value("low_eV") == pytest.approx(3.608, abs=0.01)
+    window.handler.handle_stop(None)
+    window.finish()
+
+
+def test_deleting_the_data_items_does_not_stop_the_run(window):
+    window.handler.form.set(points=60)
+    window.handler.handle_start(None)
+    window.until(lambda: window.item("Spectra") is not None)
+    for data_item in list(window.document_model.data_items):
+        window.document_model.remove_data_item(data_item)
+    window.finish()
+    assert window.experiment.status.ending == "completed"
+    assert len(window.experiment.engine.state.measured) == 60
+
+
+def test_bad_fields_are_refused_before_anything_moves(window):
+    window.handler.form.set(points=0)
+    window.handler.handle_start(None)
+    assert not window.experiment.running
+    assert "points" in window.handler.texts.message.value
+    window.handler.form.set(points=5, low_eV=3.0, high_eV=2.0)
+    window.handler.handle_start(None)
+    assert not window.experiment.running
+    assert "upward" in window.handler.texts.message.value
+    window.handler.form.set(low_eV=1.0)
+    window.handler.handle_start(None)
+    window.finish()
+    assert window.experiment.status.ending == "completed"
+    assert window.handler.texts.message.value == ""
+
+
+def test_the_estimate_says_what_it_will_cost(window):
+    window.handler.form.set(points=60, exposure_ms=1000.0)
+    estimate = window.handler.texts.estimate.value
+    assert "60 of 225 positions" in estimate
+    assert "1:02" in estimate
+    assert "e⁻" in estimate
+
+
+def test_an_unfinished_run_is_found_and_can_be_resumed_finished_or_discarded(window, settings):
+    window.handler.form.set(points=40)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.status.points >= 5)
+    engine = window.experiment.engine
+    engine._finish = lambda end: None  # a power cut writes nothing more
+    engine.abort()
+    window.finish()
+    measured = len(engine.state.measured)
+    window.experiment.look_for_unfinished()
+    window.until(lambda: window.handler.flags.has_unfinished.value)
+    assert f"after {measured} of 40" in window.handler.texts.unfinished.value
+    window.handler.handle_resume_run(None)
+    window.finish()
+    assert window.experiment.status.ending == "completed"
+    assert window.experiment.engine.folder == engine.folder
+    assert not window.handler.flags.has_unfinished.value
+    assert window.item("Spectra").data_shape[0] >= 39
+
+
+def test_a_real_instrument_needs_to_be_armed(window, monkeypatch):
+    monkeypatch.setattr(type(window.stem.instrument), "get_autostem_properties", lambda self: {})
+    monkeypatch.setattr(window.stem.instrument, "instrument_id", "real")
+    window.handler.handle_start(None)
+    assert not window.experiment.running
+    assert "Preferences" in window.handler.texts.message.value
+    preferences.save(preferences.load().model_copy(update={"arm_hardware": True}))
+    window.handler.handle_start(None)
+    window.finish()
+    assert window.experiment.status.ending == "completed"
+
+
+def test_closing_the_window_during_a_run_puts_the_instrument_back(make_window):
+    with make_window() as window:
+        controller = window.stem.instrument
+        before = controller.probe_position
+        window.handler.form.set(points=500)
+        window.handler.handle_start(None)
+        window.until(lambda: window.experiment.status.points >= 3)
+        engine = window.experiment.engine
+    assert engine.status.ending == "aborted"
+    assert controller.probe_position == before
+
+
+@pytest.mark.parametrize("_cycle", range(3))
+def test_open_and_close_leave_nothing_behind(window, _cycle):
+    window.pump(seconds=0.05)
+
+
+def test_what_was_entered_is_there_again(window):
+    window.handler.form.set(points=77, scalarizer=1)
+    stored = window.handler.form._stored.value
+    from nion.utils import Model
+
+    again = form_module.PlanForm(Model.PropertyModel[str](stored))
+    assert again.value("points") == 77
+    assert again.scalarizer_kind == "edge"
+    again.close()
+    for broken in ("", "nonsense", "[1]", '{"points": "many", "unheard": 1}'):
+        form = form_module.PlanForm(Model.PropertyModel[str](broken))
+        assert form.value("points") == form_module.DEFAULTS["points"]
+        form.close()

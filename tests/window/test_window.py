@@ -1,0 +1,31 @@
+"""Real Swift in a real window: a real mouse starts an experiment, which runs to its end."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = [pytest.mark.window, pytest.mark.timeout(240)]
+
+
+def test_a_click_on_start_runs_an_experiment_to_its_end(swift):
+    result = swift("script_run.py")
+    assert result["ending"] == "completed"
+    assert result["points"] == 60
+    assert result["headline"] == "Completed"
+    assert result["spectra"] == [60, 1024]
+    assert result["maps"] == ["Prediction", "Uncertainty"]
+    assert result["graphics"] == 60
+
+
+def test_steering_with_the_mouse_and_aborting(swift):
+    result = swift("script_steer.py")
+    assert result["excluded_after_drag"]
+    assert result["ending"] == "aborted"
+    assert result["progress"] < 100
+    assert result["probe"] == result["probe_before"]
+
+
+def test_the_stock_acquisition_panel_offers_the_repeat_mode(swift):
+    result = swift("script_acquisition.py")
+    assert result["shape"] == [12, 1024]
+    assert len({tuple(p) for p in result["positions"]}) == 12
