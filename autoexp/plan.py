@@ -133,7 +133,10 @@ class DeepKernelAgent(Model):
     acquisition: Acquisition = UpperConfidenceBound()
     goal: Literal["maximize", "minimize"] = "maximize"
     seeds: int = Field(10, ge=1, le=1000, description="space-filling points before the model takes over")
-    refit_every: int = Field(5, ge=1, le=1000, description="points between refits of the hyperparameters")
+    refit_every: int = Field(5, ge=1, le=1000, description="points between refits of the hyperparameters, at least")
+    kernel: Literal["views", "deep"] = Field(
+        "views", description="frozen views of each patch, or the published network trained with the kernel (torch)"
+    )
 
 
 AgentSpec = Annotated[GridAgent | RandomAgent | ListAgent | FeatureAgent | DeepKernelAgent, Field(discriminator="kind")]

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from autoexp.scalarizers import Scalarizer
 
 SCALARIZER_HELP = (
-    "What to look for: window:LOW-HIGH, edge:LOW-HIGH/BACKGROUND_LOW-BACKGROUND_HIGH, peak-height:LOW-HIGH, "
-    "peak-position:LOW-HIGH, peak-width:LOW-HIGH, ratio:LOW-HIGH/LOW-HIGH (all in eV); or JSON as in a plan, or the "
-    "name of a file that holds it."
+    "What to look for, in eV: window:LOW-HIGH, edge:LOW-HIGH/LOW-HIGH (the edge, then its background), "
+    "peak-height:LOW-HIGH, peak-position:LOW-HIGH, peak-width:LOW-HIGH, ratio:LOW-HIGH/LOW-HIGH; or JSON as in a plan, "
+    "or the name of a file that holds it."
 )
 ACQUISITION_HELP = (
     "How deep kernel learning chooses: ucb[:BETA], ei[:XI], pi[:XI], thompson, variance; or the full name, or JSON."

@@ -2,94 +2,94 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 from scipy import linalg, optimize
 
-from autoexp.models.kernel import Array, Hyperparameters, Priors, covariance
+from autoexp.models.kernel import Array, Floats, Hyperparameters, Priors, squared_distances
 
-LOG_BOUND = 7.0
-NOISE_FLOOR = 1e-4
-STARTS = ((0.0, 0.0, 0.0), (0.0, -1.0, 1.5), (0.0, 1.0, -1.0))
+REACH = 7.0
+"""How far the search may go from the prior's modes, in natural logarithms: a factor of a thousand."""
+STARTS = ((0.0, 0.0, 0.0), (0.0, -1.0, 1.5))
+"""Where it starts, from the modes of variance, length and noise: there, and at a rough field under more noise."""
 
 
 class Objective:
-    """Minus the log posterior of the hyperparameters, and its gradient.
+    """Minus the log posterior density of the hyperparameters, and its gradient.
+
+    Pairs of points are kept once, so that an evaluation costs half of what full matrices would.
 
     Args:
-        r: (v, n, n) distances between the measured candidates, for each view.
+        views: (n, d_v) of the measured points, one array for each view.
         y: (n,) standardised targets.
-        noise: (n,) known noise variances.
-        priors: of the hyperparameters.
+        noise: (n,) known noise variances of the targets.
+        priors: on the hyperparameters.
     """
 
-    def __init__(self, r: Array, y: Array, noise: Array, priors: Priors):
-        self._r5 = np.sqrt(5.0) * r
-        self._y = y
+    def __init__(self, views: tuple[Floats, ...], y: Array, noise: Array, priors: Priors):
+        self._y = np.asarray(y, dtype=np.float64)
         self._noise = noise
         self._priors = priors
+        self._lower = np.tril_indices(len(y), -1)
+        wide = [np.asarray(view, dtype=np.float64) for view in views]
+        self._r5 = np.stack([np.sqrt(5 * squared_distances(view, view)[self._lower]) for view in wide])
 
     def __call__(self, log: Array) -> tuple[float, Array]:
-        """At the logarithms (2 v + 1,) of variances, lengths and noise (Rasmussen & Williams eq. 5.8, 5.9)."""
+        """At the (2 v + 1,) logarithms of variances, lengths and noise (Rasmussen & Williams eq. 5.8 and 5.9)."""
         hyper = Hyperparameters.from_log(log)
-        v, n = len(hyper.variance), len(self._y)
-        t = self._r5 / hyper.length[:, None, None]
-        decay = hyper.variance[:, None, None] * np.exp(-t)
-        slope = t * t
-        parts = slope / 3
-        parts += t
-        parts += 1
-        parts *= decay
-        K = parts.sum(axis=0)
-        K.flat[:: n + 1] += self._noise + hyper.noise
-        L, info = linalg.lapack.dpotrf(K, lower=1)
+        parts, slopes = self._kernels(hyper)
+        L, info = linalg.lapack.dpotrf(self._matrix(parts, hyper), lower=1)
         if info:
             return np.inf, np.zeros_like(log)
         alpha = linalg.lapack.dpotrs(L, self._y, lower=1)[0]
         inverse = linalg.lapack.dpotri(L, lower=1)[0]
-        inverse += np.tril(inverse, -1).T - np.triu(inverse, 1)
-        W = np.multiply.outer(alpha, alpha) - inverse
+        pairs = alpha[self._lower[0]] * alpha[self._lower[1]] - inverse[self._lower]
+        trace = float(alpha @ alpha - inverse.diagonal().sum())
+        gradient = np.concatenate(
+            [parts @ pairs + hyper.variance * trace / 2, slopes @ pairs, [hyper.noise * trace / 2]]
+        )
+        value = -self._y @ alpha / 2 - np.log(L.diagonal()).sum() - len(self._y) / 2 * np.log(2 * np.pi)
+        return -float(value + self._priors.log_density(hyper)), -(gradient + self._priors.slope(log))
+
+    def _kernels(self, hyper: Hyperparameters) -> tuple[Array, Array]:
+        """Of each view (v, pairs): its kernel, and the derivative by the logarithm of its length, a² t² (1 + t)/3 e^-t."""
+        t = self._r5 / hyper.length[:, None]
+        decay = np.exp(-t)
+        decay *= hyper.variance[:, None]
+        third = t * t
+        third /= 3
         t += 1
-        slope *= t
-        slope *= decay
-        slope /= 3
-        flat = W.ravel()
-        gradient = np.empty(2 * v + 1)
-        gradient[:v] = parts.reshape(v, -1) @ flat / 2
-        gradient[v:-1] = slope.reshape(v, -1) @ flat / 2
-        gradient[-1] = hyper.noise * W.trace() / 2
-        value = -0.5 * self._y @ alpha - np.log(L.diagonal()).sum() - n / 2 * np.log(2 * np.pi)
-        return -(value + self._log_prior(log)), -(gradient + self._prior_slope(log))
+        slopes = third * t
+        slopes *= decay
+        third += t
+        third *= decay
+        return third, slopes
 
-    def _split(self, log: Array):
-        v = len(log) // 2
-        p = self._priors
-        return zip((p.variance, p.length, p.noise), (log[:v], log[v:-1], log[-1:]), strict=True)
-
-    def _log_prior(self, log: Array) -> float:
-        return float(sum(prior.log_density(part).sum() for prior, part in self._split(log)))
-
-    def _prior_slope(self, log: Array) -> Array:
-        return np.concatenate([prior.slope(part) for prior, part in self._split(log)])
+    def _matrix(self, parts: Array, hyper: Hyperparameters) -> Array:
+        """Lower triangle of the covariance of the targets, (n, n)."""
+        K = np.zeros((len(self._y), len(self._y)), order="F")
+        K[self._lower] = parts.sum(axis=0)
+        K[np.diag_indices_from(K)] = hyper.signal + hyper.noise + self._noise
+        return K
 
 
-def fit(r: Array, y: Array, noise: Array, priors: Priors) -> Hyperparameters:
-    objective = Objective(r, y, noise, priors)
-    v = len(r)
-    modes = np.log([priors.variance.mode] * v + [priors.length.mode] * v + [priors.noise.mode])
-    best = None
-    for a, l, s in STARTS:
-        start = modes + np.array([a] * v + [l] * v + [s])
-        found = optimize.minimize(objective, start, jac=True, method="L-BFGS-B", bounds=[(m - LOG_BOUND, m + LOG_BOUND) for m in modes], options={"maxiter": 60, "ftol": 1e-6})
-        if best is None or found.fun < best.fun:
-            best = found
-    return Hyperparameters.from_log(best.x)
+def fit_map(views: tuple[Floats, ...], y: Array, noise: Array, priors: Priors | None = None) -> Hyperparameters:
+    """The most probable hyperparameters: a function of its arguments alone, from fixed starts.
 
-
-@dataclass(frozen=True)
-class LeaveOneOut:
-    mean: Array
-    std: Array
-    def coverage(self, y, level=1.6448536): return float(np.mean(np.abs(y-self.mean) <= level*self.std))
+    Args:
+        views: (n, d_v) of the measured points, one array for each view.
+        y: (n,) standardised targets.
+        noise: (n,) known noise variances of the targets.
+        priors: on the hyperparameters; by default those of the model.
+    """
+    v = len(views)
+    priors = priors or Priors.of(v)
+    objective = Objective(views, y, noise, priors)
+    modes = priors.modes(v).log
+    bounds = list(zip(modes - REACH, modes + REACH, strict=True))
+    found = [
+        optimize.minimize(
+            objective, modes + np.repeat(start, (v, v, 1)), jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-7
+        )
+        for start in STARTS
+    ]
+    return Hyperparameters.from_log(min(found, key=lambda result: float(result.fun)).x)

@@ -13,6 +13,7 @@ from autoexp.patches import Candidates
 
 PATCH_PX = 16
 TILE_PX = 256
+ALIGN = 16
 SAMPLED_PX = 1_000_000
 
 Indices = npt.NDArray[np.intp]
@@ -24,7 +25,7 @@ Points = npt.NDArray[np.float64]
 class Frame:
     """An overview seen at the resolution at which a patch is about ``PATCH_PX`` pixels wide.
 
-    All coordinates of a frame are reduced pixels on the convention that pixel i spans i to i + 1.
+    All coordinates of a frame are reduced pixels, on the convention that pixel i spans i to i + 1.
 
     Attributes:
         image: (h, w) overview, possibly mapped from disk.
@@ -57,32 +58,48 @@ class Frame:
             scale=float(sample.std()) or 1.0,
         )
 
-    def blocks(self, multiple: int) -> Iterator[tuple[Indices, tuple[int, int]]]:
-        """Candidates by square tile: their indices, and the tile's corner, a multiple of ``multiple``."""
-        side = max(TILE_PX // multiple, 1) * multiple
-        tile = (self.centres // side).astype(np.intp)
-        number = tile[:, 0] * (tile[:, 1].max(initial=0) + 1) + tile[:, 1]
+    def tiles(self, margin: int) -> Iterator[tuple[Indices, Map, Points]]:
+        """Candidates by square tile.
+
+        Tiles begin at multiples of ``ALIGN``, so that a pyramid on them does not depend on where they begin.
+
+        Args:
+            margin: pixels round its candidates that a tile has to show, a multiple of ``ALIGN``.
+
+        Yields:
+            indices (k,) of the candidates, the tile (h, w), and their centres (k, 2) in it.
+        """
+        square = (self.centres // TILE_PX).astype(np.intp)
+        number = square[:, 0] * (square[:, 1].max(initial=0) + 1) + square[:, 1]
         order = np.argsort(number, kind="stable")
         for indices in np.split(order, np.flatnonzero(np.diff(number[order])) + 1):
-            if len(indices):
-                row, column = tile[indices[0]] * side
-                yield indices, (int(row), int(column))
+            corner = square[indices[0]] * TILE_PX - margin
+            centres = self.centres[indices] - corner
+            shape = -(-(np.ceil(centres.max(axis=0)).astype(int) + margin) // ALIGN) * ALIGN
+            yield indices, self.read(corner, shape), centres
+            self._release()
 
-    def read(self, corner: tuple[int, int], shape: tuple[int, int]) -> Map:
+    def read(self, corner: Indices, shape: Indices) -> Map:
         """A window of the standardised, reduced image, mirrored beyond the border.
 
         Args:
             corner: (y, x) of its first pixel; may be negative.
             shape: (rows, columns).
         """
-        low = [c * self.factor for c in corner]
-        high = [(c + s) * self.factor for c, s in zip(corner, shape, strict=True)]
-        inside = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, self.image.shape, strict=True))
-        beyond = [(max(-a, 0), max(b - n, 0)) for a, b, n in zip(low, high, self.image.shape, strict=True)]
-        pixels = (np.asarray(self.image[inside], dtype=np.float64) - self.offset) / self.scale
-        return block_mean(np.pad(pixels.astype(np.float32), beyond, mode="reflect"), self.factor)
+        low, high, size = corner * self.factor, (corner + shape) * self.factor, np.asarray(self.image.shape)
+        (top, left), (bottom, right) = np.maximum(low, 0), np.minimum(high, size)
+        beyond = np.stack([np.maximum(-low, 0), np.maximum(high - size, 0)], axis=1)
+        return self._reduced(np.pad(self.image[top:bottom, left:right], beyond, mode="reflect"))
 
-    def release(self) -> None:
+    def patches(self, candidates: Candidates, indices: Indices) -> Map:
+        """Standardised, reduced patches (k, patch²) of a few candidates."""
+        patches = self._reduced(candidates.patches(indices))[:, : self.patch, : self.patch]
+        return patches.reshape(len(indices), -1)
+
+    def _reduced(self, pixels: npt.NDArray[np.floating]) -> Map:
+        return block_mean(((pixels.astype(np.float64) - self.offset) / self.scale).astype(np.float32), self.factor)
+
+    def _release(self) -> None:
         """Let go of the pages of a mapped file that were read; they would count as memory of this process."""
         pages = getattr(self.image, "_mmap", None)
         if pages is not None and getattr(self.image, "mode", "") == "r" and hasattr(mmap, "MADV_DONTNEED"):
@@ -90,9 +107,10 @@ class Frame:
 
 
 def block_mean(image: Map, factor: int) -> Map:
-    """Means over ``factor`` x ``factor`` blocks of (h, w) or (n, h, w); what fills no block is left out."""
+    """Means over ``factor`` x ``factor`` blocks of (..., h, w); what fills no block is left out."""
     if factor == 1:
         return image
-    *lead, h, w = (length // factor * factor if axis >= image.ndim - 2 else length for axis, length in enumerate(image.shape))
-    blocks = image[..., :h, :w].reshape(*lead, h // factor, factor, w // factor, factor)
-    return np.asarray(blocks.mean(axis=(-3, -1)))
+    h, w = (length // factor * factor for length in image.shape[-2:])
+    rows = sum((image[..., i:h:factor, :w] for i in range(1, factor)), image[..., 0:h:factor, :w])
+    both = sum((rows[..., i::factor] for i in range(1, factor)), rows[..., ::factor])
+    return np.asarray(both / np.float32(factor**2))

@@ -29,8 +29,11 @@ def plain(value: float, digits: int = 4) -> str:
     """A number as people write it, with a power of ten where it is very large or very small."""
     if 1000 <= abs(value) < 1e6:
         return f"{value:,.0f}"
-    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
-    return mantissa if not exponent else f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPT)}"
+    short = f"{value:.{digits}g}"
+    if "e" not in short:
+        return short
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPT)}"
 
 
 def seconds(value: float | None) -> str:
@@ -38,7 +41,7 @@ def seconds(value: float | None) -> str:
     if value is None:
         return "–"
     if value < 120:
-        return f"{value:.1f} s" if value >= 1 else f"{value * 1000:.0f} ms"
+        return f"{value:.1f} s" if value >= 1 or not value else f"{value * 1000:.0f} ms"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 

@@ -34,24 +34,43 @@ from autoexp.instrument import EnergyCalibration, FrameOfReference, Identity, Ov
 from autoexp.plan import OverviewSpec, SpectrumSpec
 
 STOP_S = 10.0
+DRAW_S = 2.0
 GRACE_S = 5.0
+
+
+WhenDrawn = Callable[[Callable[[], None]], object]
 
 
 class SwiftInstrument:
     """The instrument that Swift has registered.
+
+    With a window open, Swift draws the probe as a graphic, later and on its own thread, and what it draws it also
+    commands: a position set meanwhile would be lost. So the probe is moved only once the user interface has caught up
+    with its last move.
 
     Args:
         stem: Swift's STEM controller.
         scan: its scan hardware source.
         camera: the spectrometer's camera hardware source.
         grace_s: how long a frame may be late before the read is given up.
+        when_drawn: calls a function once the user interface has done what it was asked before; None with no window.
     """
 
-    def __init__(self, stem: typing.Any, scan: typing.Any, camera: typing.Any, grace_s: float = GRACE_S):
+    def __init__(
+        self,
+        stem: typing.Any,
+        scan: typing.Any,
+        camera: typing.Any,
+        grace_s: float = GRACE_S,
+        when_drawn: WhenDrawn | None = None,
+    ):
         self._stem = stem
         self._scan = scan
         self._camera = camera
         self._grace_s = grace_s
+        self._when_drawn = when_drawn
+        self._drawn = threading.Event()
+        self._drawn.set()
         self._context: typing.Any = None
         self._found: dict[str, typing.Any] | None = None
         self._stream: typing.Any = None
@@ -119,7 +138,7 @@ class SwiftInstrument:
         put_back("scan parameters", lambda: scan.set_current_frame_parameters(found["scan parameters"]))
         put_back("camera parameters", lambda: camera.set_current_frame_parameters(found["camera parameters"]))
         put_back("subscan", lambda: setattr(scan, "subscan_enabled", found["subscan"]))
-        put_back("probe position", lambda: stem.set_probe_position(found["probe position"]))
+        put_back("probe position", lambda: self._move_probe(found["probe position"]))
         if found["scan playing"]:
             put_back("scan", scan.start_playing)
         if found["camera playing"]:
@@ -210,20 +229,34 @@ class SwiftInstrument:
         if spec.settle_s:
             time.sleep(spec.settle_s)
         xdata = self._acquire(self._camera_parameters(spec), spec.exposure_s)
-        self.check()  # whoever moved the probe during the exposure has spoilt it
+        self.check()  # whoever scanned or moved the probe during the exposure has spoilt it
+        self._require_probe_at(position)
         return _spectrum_from(xdata)
 
     def park(self, position: Position) -> None:
         """Park the probe, and make sure that it is where it was sent.
 
         Raises:
-            InstrumentError: the probe position reads back differently.
+            InstrumentBusyError: the probe is not there; somebody else moves it.
         """
-        point = Geometry.FloatPoint(y=position[0], x=position[1])
+        self._move_probe(Geometry.FloatPoint(y=position[0], x=position[1]))
+        self._require_probe_at(position)
+
+    def _move_probe(self, point: typing.Any) -> None:
+        self._drawn.wait(DRAW_S)
         self._stem.set_probe_position(point)
+        if self._when_drawn is not None:
+            self._drawn = threading.Event()
+            self._when_drawn(self._drawn.set)
+
+    def _require_probe_at(self, position: Position) -> None:
         now = self._stem.probe_position
-        if now is None or abs(now.y - point.y) + abs(now.x - point.x) > 1e-6:
-            raise InstrumentError(f"The probe was sent to {position} but reads {now}.")
+        if now is None or abs(now.y - position[0]) + abs(now.x - position[1]) > 1e-6:
+            where = "nowhere" if now is None else f"({now.y:.4f}, {now.x:.4f})"
+            raise InstrumentBusyError(
+                f"The probe was sent to ({position[0]:.4f}, {position[1]:.4f}) but is at {where}: somebody else moved "
+                "it. Leave the probe to the experiment, then resume."
+            )
 
     def _camera_parameters(self, spec: SpectrumSpec) -> typing.Any:
         values = self._camera.camera.binning_values
@@ -269,7 +302,9 @@ class SwiftInstrument:
         if stream.progress != 1.0:
             # Swift reserves the frame beforehand; one that does not fill it leaves zeros, and only a line in the log.
             shape = tuple(xdata.data_shape[1:])
-            raise BadFrameError(f"The camera filled {stream.progress:.2%} of a frame of shape {shape}; it was discarded.")
+            raise BadFrameError(
+                f"The camera filled {stream.progress:.2%} of a frame of shape {shape}; it was discarded."
+            )
         return xdata
 
     # --- controls
@@ -293,8 +328,15 @@ class SwiftInstrument:
                 raise DisconnectedError("A device went away. Connect it again, then resume, or stop.")
 
 
-def find_instrument(scan_id: str | None = None, camera_id: str | None = None) -> SwiftInstrument:
+def find_instrument(
+    scan_id: str | None = None, camera_id: str | None = None, when_drawn: WhenDrawn | None = None
+) -> SwiftInstrument:
     """The instrument that Swift has registered, with its own choice of devices or those named.
+
+    Args:
+        scan_id: hardware source of the scan.
+        camera_id: hardware source of the camera.
+        when_drawn: needed with a window open; see :class:`SwiftInstrument`.
 
     Raises:
         InstrumentError: there is none, or a device is missing; the message says which.
@@ -312,7 +354,7 @@ def find_instrument(scan_id: str | None = None, camera_id: str | None = None) ->
         if device is None:
             known = ", ".join(sorted(sources)) or "none"
             raise InstrumentError(f"There is no {what} {wanted or ''} (registered: {known}).".replace("  ", " "))
-    return SwiftInstrument(stem, scan, camera)
+    return SwiftInstrument(stem, scan, camera, when_drawn=when_drawn)
 
 
 def _spectrum_from(xdata: typing.Any) -> Spectrum:

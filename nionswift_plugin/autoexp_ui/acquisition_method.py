@@ -54,12 +54,8 @@ class AutonomousMethodHandler(AcquisitionPanel.AcquisitionMethodComponentHandler
                 spacing=8,
             ),
             u.create_label(
-                text=_(
-                    "Takes an overview, then measures where the agent chooses, as the Autonomous Experiment panel is "
-                    "set up. Choose the camera's summed (1D) data."
-                ),
-                word_wrap=True,
-                width=300,
+                text=_("set up as in the Autonomous Experiment panel"),
+                tool_tip=_("Takes an overview, then measures where the agent chooses. Choose Camera, EELS, Spectra."),
             ),
             spacing=8,
         )
@@ -97,7 +93,10 @@ class AutonomousMethod(Acquisition.AcquisitionMethodLike):
 
     def wrap_acquisition_device_data_stream(self, device_data_stream: typing.Any, device_map: typing.Any) -> typing.Any:
         """See Swift's AcquisitionMethodLike."""
-        chooser = PositionChooser(self._count)
+        infos = [device_data_stream.get_info(channel) for channel in device_data_stream.channels]
+        spectra = [info.data_metadata.datum_dimension_count for info in infos] == [1]
+        problem = "" if spectra else _("Autonomous takes spectra only: choose Camera and its spectra below.")
+        chooser = PositionChooser(self._count, problem)
         action = Acquisition.ActionDataStream(SpectrumTap(device_data_stream, chooser), chooser)
         stream = Acquisition.SequenceDataStream(action, self._count)
         stream.title = _("Autonomous")
@@ -111,6 +110,14 @@ class SpectrumTap(Acquisition.ContainerDataStream):
         super().__init__(data_stream)
         self._chooser = chooser
 
+    def _get_raw_data_stream_events(self) -> typing.Any:
+        events = super()._get_raw_data_stream_events()
+        for _stream, event in events:
+            # what an action returns never reaches the data; what the raw event holds does
+            metadata = {**event.data_metadata.metadata, "autoexp": self._chooser.metadata()}
+            event.data_metadata._set_metadata(metadata)
+        return events
+
     def _process_raw_stream_events(self, raw_data_stream_events: typing.Any) -> typing.Any:
         events = super()._process_raw_stream_events(raw_data_stream_events)
         for event in events:
@@ -120,16 +127,24 @@ class SpectrumTap(Acquisition.ContainerDataStream):
 
 
 class PositionChooser(Acquisition.ActionValueControllerLike):
-    """Takes an overview, chooses positions, parks the probe, learns; puts everything back at the end."""
+    """Takes an overview, chooses positions, parks the probe, learns; puts everything back at the end.
 
-    def __init__(self, count: int):
+    Args:
+        count: how many positions.
+        problem: why this cannot work with the chosen device, said at the start, where Swift shows it; empty if it can.
+    """
+
+    def __init__(self, count: int, problem: str = ""):
         self._count = count
+        self._problem = problem
         self._instrument: swift_instrument.SwiftInstrument | None = None
         self._current: Suggestion | None = None
         self._positions: list[list[float]] = []
 
     def start(self, **kwargs: typing.Any) -> None:
         """Take over and take the overview."""
+        if self._problem:
+            raise AutoexpError(self._problem)
         instrument = swift_instrument.find_instrument()
         identity = instrument.identity
         settings = preferences.load()
@@ -154,7 +169,11 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
         assert self._instrument is not None
         self._instrument.park(position)
         self._positions.append([float(position[0]), float(position[1])])
-        return {"autoexp": {"positions": list(self._positions), "reason": self._current.reason}}
+        return {"autoexp": self.metadata()}
+
+    def metadata(self) -> dict[str, typing.Any]:
+        """Where the spectra so far were taken, (y, x) in fractions of the overview."""
+        return {"positions": list(self._positions)}
 
     def learn(self, counts: np.ndarray, metadata: typing.Any) -> None:
         """Score a spectrum and hand it to the agent."""

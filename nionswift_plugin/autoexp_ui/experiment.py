@@ -16,7 +16,7 @@ import typing
 
 from nion.swift import Facade
 from nion.swift.model import Notification
-from nion.utils import Event, ReferenceCounting
+from nion.utils import Event, ReferenceCounting, Registry
 
 from autoexp import events as ev
 from autoexp.engine import Engine
@@ -217,7 +217,7 @@ class Experiment:
     # --- starting
 
     def _instrument(self) -> swift_instrument.SwiftInstrument:
-        instrument = swift_instrument.find_instrument()
+        instrument = swift_instrument.find_instrument(when_drawn=drawing_loop(self._document_controller))
         if not instrument.identity.simulated and not preferences.load().arm_hardware:
             raise AutoexpError(
                 _(
@@ -447,6 +447,13 @@ def record_overview(instrument: typing.Any, limits: typing.Any, spec: OverviewSp
             return guardian.overview(spec)
         finally:
             guardian.restore()
+
+
+def drawing_loop(document_controller: typing.Any) -> swift_instrument.WhenDrawn:
+    """What calls a function once Swift has drawn the probe: the event loop on which it does so."""
+    application = Registry.get_component("application")
+    loop = getattr(application, "event_loop", None) or document_controller.event_loop
+    return typing.cast(swift_instrument.WhenDrawn, loop.call_soon_threadsafe)
 
 
 def new_run_folder(root: pathlib.Path) -> pathlib.Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import settings
+
 from virtual_stem.specimen import Array, EnergyAxis, Goal, Specimen, View
 
 quick = settings(deadline=None, max_examples=30, derandomize=True)

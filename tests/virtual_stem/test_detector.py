@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plain_specimens import quick
+
 from virtual_stem.detector import AnnularDetector, ScintillatorCamera, binned, electrons
 
 

@@ -6,15 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nion.utils import Geometry
 from plain_specimens import quick
+
 from virtual_stem.geometry import ScanGeometry
 
 sizes = st.floats(1.0, 1e4)
 places = st.floats(-1e4, 1e4)
 angles = st.floats(-7.0, 7.0)
 fractions = st.floats(-0.5, 1.5)
-geometries = st.builds(
-    lambda h, w, y, x, r: ScanGeometry((h, w), (y, x), r), sizes, sizes, places, places, angles
-)
+geometries = st.builds(lambda h, w, y, x, r: ScanGeometry((h, w), (y, x), r), sizes, sizes, places, places, angles)
 
 
 @quick

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plain_specimens import quick
+
 from virtual_stem import eels
 from virtual_stem.optics import Optics
 

@@ -9,11 +9,11 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import cKDTree
 from scipy.stats import rankdata, spearmanr
+
+from autoexp.scalarizers import parse_scalarizer
 from virtual_stem.geometry import ScanGeometry
 from virtual_stem.microscope import VirtualMicroscope
 from virtual_stem.specimens import SPECIMENS, make_specimen
-
-from autoexp.scalarizers import parse_scalarizer
 
 made = functools.cache(make_specimen)
 

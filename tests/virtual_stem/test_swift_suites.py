@@ -8,6 +8,7 @@ import typing
 
 import pytest
 from nion.instrumentation.test import AcquisitionTestContext, CameraControl_test, ScanControl_test
+
 from virtual_stem import devices
 from virtual_stem.microscope import VirtualMicroscope
 from virtual_stem.specimens.plasmonic import PlasmonicParticles

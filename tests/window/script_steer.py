@@ -5,6 +5,7 @@ import asyncio
 from hands import click, screenshot, shell, until
 
 from nion.swift.model import Graphics
+from nion.utils import Geometry
 
 
 async def run(app, window, out):
@@ -53,16 +54,16 @@ async def drag_middle(window, display_item, rectangle, dx, dy):
     """Drag a rectangle on the displayed overview by its middle."""
     display_panel = next(p for p in window.workspace_controller.display_panels if p.display_item == display_item)
     canvas_item = display_panel.display_canvas_item
-    widget = display_panel.canvas_widget
-    layout = canvas_item._image_rect if hasattr(canvas_item, "_image_rect") else canvas_item.canvas_bounds
+    bounds = Geometry.FloatRect.from_tlhw(0, 0, canvas_item.canvas_size.height, canvas_item.canvas_size.width)
+    image = Geometry.fit_to_size(bounds, display_item.data_item.data_shape)
     (top, left), (height, width) = rectangle.bounds
-    origin = canvas_item.map_to_root_container(layout.origin)
-    x = int(origin.x + (left + width / 2) * layout.width)
-    y = int(origin.y + (top + height / 2) * layout.height)
-    point = widget.map_to_global(type(layout.origin)(y=y, x=x).to_int_point())
+    y = int(image.top + (top + height / 2) * image.height)
+    x = int(image.left + (left + width / 2) * image.width)
+    point = canvas_item.map_to_global(Geometry.IntPoint(y=y, x=x))
+    await shell("xdotool", "mousemove", str(point.x), str(point.y), "click", "1")
+    await asyncio.sleep(0.3)
     await shell("xdotool", "mousemove", str(point.x), str(point.y), "mousedown", "1")
     for step in range(1, 9):
-        place = str(point.x + dx * step // 8), str(point.y + dy * step // 8)
-        await shell("xdotool", "mousemove", *place)
+        await shell("xdotool", "mousemove", str(point.x + dx * step // 8), str(point.y + dy * step // 8))
         await asyncio.sleep(0.05)
     await shell("xdotool", "mouseup", "1")

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import subprocess
 import time
 import traceback
 import uuid
@@ -51,6 +52,7 @@ def main(args, bootstrap_args):
                 result["ok"] = True
             except BaseException as error:
                 result["error"] = "".join(traceback.format_exception(error))
+                subprocess.run(["import", "-window", "root", str(out / "error.png")], check=False)
             (out / "result.json").write_text(json.dumps(result, indent=1, default=str))
             if self.windows:
                 self.windows[-1].queue_request_close()

@@ -58,13 +58,17 @@ def read_signals(path: pathlib.Path) -> list[Signal]:
         raise ValueError(f"{path.name} is of no kind that can be read; use {', '.join(sorted(READERS))}.")
     try:
         return reader(path)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path.name} cannot be read: {error}") from error
 
 
 def _read_npz(path: pathlib.Path) -> list[Signal]:
     """Keys: ``spectra`` (h, w, E), ``energy_eV`` (E,), and where there are such ``image`` (H, W) and ``pixel_nm``."""
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here, because numpy leaves a file that it cannot read open.
+    with path.open("rb") as stream:
+        file = np.load(stream, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it is no archive of arrays")
         missing = {"spectra", "energy_eV"} - set(file.files)
         if missing:
             raise ValueError(f"it has no {' and no '.join(sorted(missing))}")

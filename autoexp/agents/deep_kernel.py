@@ -1,0 +1,206 @@
+"""Deep kernel learning: a Gaussian process on what the overview shows chooses where the next spectrum is worth most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from autoexp.agent import Outcome, Prediction, Suggestion
+from autoexp.models import acquisition
+from autoexp.models.features import Views, views_of
+from autoexp.models.kernel import Array
+from autoexp.models.posterior import Posterior
+from autoexp.models.seeding import Space, SpaceFilling
+from autoexp.models.surrogate import FrozenViews, Model, Surrogate
+from autoexp.patches import Candidates
+from autoexp.plan import (
+    DeepKernelAgent,
+    ExpectedImprovement,
+    MaximumVariance,
+    ProbabilityOfImprovement,
+    ThompsonSampling,
+    UpperConfidenceBound,
+)
+
+STREAM = 12
+THOMPSON_CANDIDATES = 20_000
+LEVEL_90 = 1.6448536269514722
+Mask = npt.NDArray[np.bool_]
+
+
+class DeepKernelPolicy:
+    """Fills space at first, then follows an acquisition function on a model that learns every outcome.
+
+    What it suggests is a function of the candidates, the plan, the seed, the outcomes in their order, and what is
+    pending; how the outcomes were handed in, one by one or all at once, makes no difference.
+
+    Args:
+        candidates: where it may measure.
+        spec: its part of the plan.
+        seed: the run's seed.
+
+    Raises:
+        MissingDependencyError: ``spec.kernel`` needs a library that is not installed.
+    """
+
+    name = "deep-kernel"
+
+    def __init__(self, candidates: Candidates, spec: DeepKernelAgent, seed: int):
+        self._candidates = candidates
+        self._spec = spec
+        self._seed = seed
+        self._views = views_of(candidates)
+        self._space = SpaceFilling(self._views)
+        self._free = candidates.allowed.copy()
+        self._handed_in = 0
+        self._surrogate = Surrogate(
+            _model(spec.kernel, candidates, self._views, seed), spec.goal, spec.seeds, spec.refit_every
+        )
+        self._prediction: Prediction | None = None
+
+    def suggest(self, n: int, pending: Sequence[Suggestion] = ()) -> list[Suggestion]:
+        """Up to ``n`` candidates; each takes those before it, and all that are pending, as if they were measured."""
+        rows = [self._row(s.candidate, s.position) for s in pending]
+        free = self._free.copy()
+        for row, suggestion in zip(rows, pending, strict=True):
+            free[row] &= not self._covers(row, suggestion.candidate, suggestion.position)
+        found: list[Suggestion] = []
+        while len(found) < n and free.any():
+            rng = np.random.default_rng([self._seed, STREAM, self._handed_in + len(rows)])
+            posterior = self._surrogate.posterior
+            suggestion = self._fill(free, rows, rng) if posterior is None else self._decide(posterior, free, rows, rng)
+            assert suggestion.candidate is not None
+            free[suggestion.candidate] = False
+            rows.append(suggestion.candidate)
+            found.append(suggestion)
+        return found
+
+    def ingest(self, outcomes: Sequence[Outcome]) -> None:
+        """Learn finite values; whatever became of them, measured places are not suggested again."""
+        for outcome in outcomes:
+            row = self._row(outcome.candidate, outcome.position)
+            self._space.add(row)
+            self._handed_in += 1
+            self._free[row] &= not self._covers(row, outcome.candidate, outcome.position)
+            if outcome.status == "ok" and np.isfinite(outcome.value):
+                noise = outcome.noise if np.isfinite(outcome.noise) else 0.0
+                self._surrogate.learn(row, outcome.value, noise)
+        if self._views.structured:
+            self._surrogate.refresh()
+        self._prediction = self._predicted()
+
+    def predict(self) -> Prediction | None:
+        """Mean and standard deviation for every candidate; None while space is filled."""
+        return self._prediction
+
+    def _row(self, candidate: int | None, position: tuple[float, float]) -> int:
+        """The candidate whose description serves for a position."""
+        return self._candidates.nearest(position) if candidate is None else candidate
+
+    def _covers(self, row: int, candidate: int | None, position: tuple[float, float]) -> bool:
+        """Whether a measurement at a position is one of the candidate ``row``, to half a pixel of the overview."""
+        away = (self._candidates.positions[row] - np.asarray(position)) * self._candidates.image.shape
+        return candidate is not None or bool(np.hypot(*away) < 0.5)
+
+    def _predicted(self) -> Prediction | None:
+        posterior, scale, fit = self._surrogate.posterior, self._surrogate.scale, self._surrogate.fit
+        if posterior is None or scale is None or fit is None:
+            return None
+        mean, std = scale.backward(posterior.mean, posterior.variance + fit.hyper.noise)
+        return Prediction(mean, std, after=len(posterior), coverage=posterior.coverage(LEVEL_90))
+
+    def _fill(self, free: Mask, rows: Sequence[int], rng: np.random.Generator) -> Suggestion:
+        """A point far from all others, in structure and in the field by turns."""
+        space: Space = "field" if (self._handed_in + len(rows)) % 2 else "structure"
+        row = self._space.choose(space, free, rows, rng)
+        y, x = self._candidates.positions[row]
+        return Suggestion(row, (float(y), float(x)), self._why_filling(space))
+
+    def _why_filling(self, space: Space) -> str:
+        if not self._views.structured:
+            return "the overview shows nothing but one grey level, so there is nothing to learn from: filling space"
+        if len(self._surrogate) >= max(2, self._spec.seeds):
+            return f"all {len(self._surrogate)} values so far are equal, so there is nothing to learn: filling space"
+        where = "in structure" if space == "structure" else "in the field"
+        return f"first look: far {where} from all points so far"
+
+    def _decide(
+        self, posterior: Posterior, free: Mask, rows: Sequence[int], rng: np.random.Generator
+    ) -> Suggestion:
+        """The candidate that the acquisition function values most."""
+        with posterior.believing(rows, self._surrogate.pending_noise()):
+            values = np.where(free, self._values(posterior, free, rng), -np.inf)
+            row = int(np.nanargmax(values))
+            mean, std = posterior.mean[row], np.sqrt(posterior.variance[row])
+            reason = self._why(mean, std, posterior)
+        y, x = self._candidates.positions[row]
+        predicted = self._prediction
+        assert predicted is not None
+        return Suggestion(
+            row,
+            (float(y), float(x)),
+            reason,
+            mean=float(predicted.mean[row]),
+            std=float(predicted.std[row]),
+            acquisition=float(values[row]),
+        )
+
+    def _values(self, posterior: Posterior, free: Mask, rng: np.random.Generator) -> Array:
+        """The acquisition function at every candidate, (n,)."""
+        std = np.sqrt(posterior.variance)
+        match self._spec.acquisition:
+            case ExpectedImprovement(xi=xi):
+                return acquisition.log_expected_improvement(posterior.mean, std, posterior.best(), xi)
+            case UpperConfidenceBound(beta=beta):
+                return acquisition.upper_confidence_bound(posterior.mean, std, beta)
+            case ProbabilityOfImprovement(xi=xi):
+                return acquisition.log_probability_of_improvement(posterior.mean, std, posterior.best(), xi)
+            case MaximumVariance():
+                return acquisition.maximum_variance(std)
+            case ThompsonSampling():
+                return _thompson(posterior, free, rng)
+
+    def _why(self, mean: float, std: float, posterior: Posterior) -> str:
+        """One sentence for the operator; ``mean`` and ``std`` are the noise-free target's."""
+        scale, fit = self._surrogate.scale, self._surrogate.fit
+        assert scale is not None and fit is not None
+        value, spread = float(mean * scale.scale + scale.centre), float(std * abs(scale.scale))
+        high, highest = ("high", "highest") if self._spec.goal == "maximize" else ("low", "lowest")
+        uncertain = std**2 > 0.5 * fit.hyper.signal
+        match self._spec.acquisition:
+            case MaximumVariance():
+                judgement = "where the map is least certain"
+            case ThompsonSampling():
+                judgement = f"{highest} of one map drawn from all that are plausible"
+            case _ if mean > posterior.best():
+                judgement = f"likely the {highest} so far" + (", though uncertain" if uncertain else "")
+            case _ if mean > 0:
+                judgement = f"likely {high}" + (", and uncertain" if uncertain else "")
+            case _:
+                judgement = f"may be {high}: little is known of such a place"
+        trouble = f"; {self._surrogate.trouble}" if self._surrogate.trouble else ""
+        return f"predicted {value:.3g} ± {spread:.1g}: {judgement}{trouble}"
+
+
+def _thompson(posterior: Posterior, free: Mask, rng: np.random.Generator) -> Array:
+    """One joint draw from the posterior (Thompson 1933), -inf where none was made.
+
+    With more than ``THOMPSON_CANDIDATES`` to choose from, the draw is made at that many of them, chosen at random: a
+    draw's maximum over so many differs little from that over all.
+    """
+    columns = np.flatnonzero(free)
+    if len(columns) > THOMPSON_CANDIDATES:
+        columns = np.sort(rng.choice(columns, THOMPSON_CANDIDATES, replace=False))
+    values = np.full(len(free), -np.inf)
+    values[columns] = posterior.draw(columns, rng)
+    return values
+
+
+def _model(kernel: str, candidates: Candidates, views: Views, seed: int) -> Model:
+    if kernel == "views":
+        return FrozenViews(views)
+    from autoexp.models.deep import DeepKernel
+
+    return DeepKernel(candidates, views, seed)

@@ -1,0 +1,57 @@
+"""Acquisition functions: how much a measurement is worth, given mean and standard deviation of the noise-free target.
+
+All are pure functions of (n,) arrays, for a target that is to be maximised; to minimise one, flip the sign of the
+target. Improvement is in logarithms, since the thing itself underflows at a few standard deviations below the best and
+then says nothing about where to look (Ament et al. 2023, "Unexpected improvements to expected improvement").
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special
+
+from autoexp.models.kernel import Array
+
+TINY = 1e-12
+
+
+def log_expected_improvement(mean: Array, std: Array, best: float, xi: float = 0.0) -> Array:
+    """Logarithm of E[max(f - best - xi, 0)] (Jones et al. 1998, eq. 15; Ament et al. 2023, eq. 9).
+
+    Args:
+        mean: (n,) expected target.
+        std: (n,) its standard deviation; zero is allowed.
+        best: the value to improve on.
+        xi: improvement asked for beyond that.
+    """
+    sigma = np.maximum(std, TINY)
+    return np.asarray(log_h((mean - best - xi) / sigma) + np.log(sigma))
+
+
+def log_h(z: Array) -> Array:
+    """log(φ(z) + z Φ(z)) without cancellation for any z (Ament et al. 2023, appendix A).
+
+    Below -1 it is -z²/2 - log √2π + log(1 - |z| √(π/2) erfcx(|z|/√2)); below -1e4, where that difference is lost in
+    rounding, its limit -z²/2 - log √2π - 2 log|z|.
+    """
+    z = np.asarray(z, dtype=np.float64)
+    near, far = np.maximum(z, -1.0), np.clip(-z, 1.0, 1e4)
+    body = np.log(np.exp(-(near**2) / 2) / np.sqrt(2 * np.pi) + near * special.ndtr(near))
+    rest = np.log1p(-far * np.sqrt(np.pi / 2) * special.erfcx(far / np.sqrt(2)))
+    rest = np.where(far < 1e4, rest, -2 * np.log(np.maximum(-z, 1.0)))
+    return np.asarray(np.where(z > -1, body, rest - np.minimum(z, 0.0) ** 2 / 2 - np.log(2 * np.pi) / 2))
+
+
+def log_probability_of_improvement(mean: Array, std: Array, best: float, xi: float = 0.0) -> Array:
+    """Logarithm of P(f > best + xi) (Kushner 1964)."""
+    return np.asarray(special.log_ndtr((mean - best - xi) / np.maximum(std, TINY)))
+
+
+def upper_confidence_bound(mean: Array, std: Array, beta: float = 2.0) -> Array:
+    """Mean plus ``beta`` standard deviations (Srinivas et al. 2010, with β of theirs being the square of this)."""
+    return mean + beta * std
+
+
+def maximum_variance(std: Array) -> Array:
+    """Standard deviation: what a measurement would teach about its own place (MacKay 1992)."""
+    return std

@@ -1,0 +1,186 @@
+"""A model of the whole field that learns one outcome after another, and is a function of their sequence alone.
+
+Hyperparameters are fitted anew when the number of outcomes meets a schedule, on exactly that many outcomes and from
+fixed starts; between refits every outcome adds one row to the posterior. A model that is made anew after a crash and is
+given all outcomes at once therefore predicts, bit by bit, what it would have predicted had it learned them one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from autoexp.errors import AgentError, MissingDependencyError
+from autoexp.models.features import Views
+from autoexp.models.fit import fit_map
+from autoexp.models.kernel import Array, Hyperparameters, Priors
+from autoexp.models.posterior import Posterior
+from autoexp.models.targets import Goal, Standardisation, is_constant
+
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit decides: how candidates are described, and the hyperparameters of the kernel on that."""
+
+    views: Views
+    hyper: Hyperparameters
+
+
+class Model(Protocol):
+    """Something that can be fitted: a function of its arguments, without memory."""
+
+    @property
+    def initial(self) -> Fit:
+        """What holds before anything is fitted, and when a fit cannot be used."""
+        ...
+
+    def fit(self, rows: Rows, y: Array, noise: Array) -> Fit:
+        """Fit to standardised targets (n,) with known noise variances (n,) at the candidates ``rows``."""
+        ...
+
+
+@dataclass(frozen=True)
+class FrozenViews:
+    """The default: views that never change, and hyperparameters by maximum a posteriori."""
+
+    views: Views
+
+    @property
+    def initial(self) -> Fit:
+        count = len(self.views.arrays)
+        return Fit(self.views, Priors.of(count).modes(count))
+
+    def fit(self, rows: Rows, y: Array, noise: Array) -> Fit:
+        return Fit(self.views, fit_map(tuple(view[rows] for view in self.views.arrays), y, noise))
+
+
+class Surrogate:
+    """Learns outcomes, refits on schedule, and holds the posterior over all candidates.
+
+    Args:
+        model: what is fitted.
+        goal: whether high or low values are wanted.
+        first: outcomes before the first fit.
+        every: outcomes between fits, at least; a tenth of what is known if that is more.
+        dtype: in which the posterior's large factor is kept.
+
+    Attributes:
+        posterior: over all candidates, in standardised targets; None until there is something to model.
+        scale: how values and targets are related, as of the last refit.
+        trouble: what went wrong with the last refit, in words; empty if nothing did.
+    """
+
+    def __init__(
+        self, model: Model, goal: Goal, first: int, every: int, dtype: npt.DTypeLike = np.float32
+    ):
+        self._model = model
+        self._goal = goal
+        self._first = max(2, first)
+        self._every = every
+        self._dtype = dtype
+        self._rows: list[int] = []
+        self._values: list[float] = []
+        self._noise: list[float] = []
+        self._fits: dict[int, Fit] = {}
+        self._fitted_at = 0
+        self.posterior: Posterior | None = None
+        self.scale: Standardisation | None = None
+        self.trouble = ""
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def fit(self) -> Fit | None:
+        """The fit in force."""
+        return self._fits.get(self._fitted_at)
+
+    def learn(self, row: int, value: float, noise: float) -> None:
+        """Remember one finite value at a candidate, with the standard deviation of its counting noise."""
+        self._rows.append(row)
+        self._values.append(value)
+        self._noise.append(noise)
+
+    def refresh(self) -> None:
+        """Bring the posterior up to date with all that was learned.
+
+        Raises:
+            MissingDependencyError: a library that the model needs is not installed.
+        """
+        while self._first <= len(self) and is_constant(np.asarray(self._values[: self._first])):
+            self._first += 1
+        if len(self) < self._first:
+            return
+        at = refits(len(self), self._first, self._every)[-1]
+        if at != self._fitted_at:
+            self.posterior = None  # before the next is made: each may be large
+            self.posterior = self._refit(at)
+            self._fitted_at = at
+        assert self.posterior is not None and self.scale is not None
+        for i in range(len(self.posterior), len(self)):
+            y, noise = self._targets(self.scale, slice(i, i + 1))
+            self.posterior.observe(self._rows[i], float(y[0]), float(noise[0]))
+
+    def pending_noise(self) -> float:
+        """Noise variance that a target in flight is expected to have."""
+        assert self.scale is not None
+        return float(self.scale.forward_noise(np.sqrt(np.mean(np.square(self._noise)))))
+
+    def _refit(self, at: int) -> Posterior:
+        """The posterior over the first ``at`` outcomes, fitted to them, or with the last good fit if that fails."""
+        self.scale = Standardisation.of(np.asarray(self._values[:at]), np.asarray(self._noise[:at]), self._goal)
+        y, noise = self._targets(self.scale, slice(at))
+        rows = np.asarray(self._rows[:at])
+        try:
+            fit = self._model.fit(rows, y, noise)
+            posterior = self._condition(fit, rows, y, noise)
+            trouble = ""
+        except MissingDependencyError:
+            raise
+        except Exception as error:  # whatever a fit raises, the run goes on with the last good one
+            fit = self._fit_before(at)
+            posterior = self._condition(fit, rows, y, noise)
+            trouble = f"the fit to {at} points failed ({error}); the one before it is used"
+        self._fits[at] = fit
+        self.trouble = trouble
+        return posterior
+
+    def _fit_before(self, at: int) -> Fit:
+        """The fit that was in force before the one on ``at`` outcomes, found again if it was never made."""
+        earlier = [n for n in refits(at, self._first, self._every) if n < at]
+        if not earlier:
+            return self._model.initial
+        if earlier[-1] not in self._fits:
+            scale = self.scale
+            self._refit(earlier[-1])
+            self.scale = scale
+        return self._fits[earlier[-1]]
+
+    def _condition(self, fit: Fit, rows: Rows, y: Array, noise: Array) -> Posterior:
+        posterior = Posterior(fit.views.arrays, fit.hyper, rows, y, noise, self._dtype)
+        if not (np.isfinite(posterior.mean).all() and np.isfinite(posterior.variance).all()):
+            raise AgentError("the prediction is not finite")
+        if np.ptp(posterior.mean) < 1e-9 and len(fit.views) > 1:
+            raise AgentError("the prediction is the same everywhere")
+        return posterior
+
+    def _targets(self, scale: Standardisation, part: slice) -> tuple[Array, Array]:
+        values, noise = np.asarray(self._values[part]), np.asarray(self._noise[part])
+        return scale.forward(values), scale.forward_noise(noise)
+
+
+def refits(n: int, first: int, every: int) -> list[int]:
+    """At which numbers of outcomes, up to ``n``, the hyperparameters are fitted; ever sparser, as they settle.
+
+    >>> refits(30, 10, 5)
+    [10, 15, 20, 25, 30]
+    """
+    counts = [first]
+    while (following := counts[-1] + max(every, counts[-1] // 10)) <= n:
+        counts.append(following)
+    return counts
