@@ -26,6 +26,13 @@ from autoexp.scalarizers import Scalarizer, Scores
 MAX_JSON_BYTES = 1 << 30
 DIGITS = 7
 Watcher = Callable[[int, int], None]
+SHORT = {
+    "expected-improvement": "EI",
+    "upper-confidence-bound": "UCB",
+    "probability-of-improvement": "PI",
+    "thompson-sampling": "Thompson",
+    "maximum-variance": "max. variance",
+}
 
 
 class Campaign(Model):
@@ -44,7 +51,7 @@ class Campaign(Model):
     def label(self) -> str:
         """The policy in a few words."""
         acquisition = getattr(self.agent, "acquisition", None)
-        return self.agent.kind if acquisition is None else f"{self.agent.kind}, {acquisition.kind}"
+        return self.agent.kind if acquisition is None else f"{self.agent.kind}, {SHORT[acquisition.kind]}"
 
 
 class Checkpoint(Model):

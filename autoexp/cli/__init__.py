@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -33,6 +34,10 @@ def main(
     ] = False,
 ) -> None:
     """Autonomous STEM-EELS experiments: an overview, and spectra only where they are worth their dose."""
+    # Decisions are made beside the exposure, on small matrices: there threads of the linear algebra only get in each
+    # other's way. Numerical libraries read this when they are loaded, which no command has done yet.
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
 
 
 app.command(rich_help_panel="Experiments")(runs.demo)

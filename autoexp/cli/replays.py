@@ -218,16 +218,18 @@ def _table(rows: list[dict[str, Any]]) -> Any:
 
     heads = {
         "policy": "policy",
-        "points_to_90": "points to 90 %",
+        "points_to_90": "to 90 %",
         "points_to_95": "to 95 %",
         "recall_50": "top 1 % at 50",
         "recall_100": "at 100",
-        "error_50": "map error at 50",
+        "error_50": "map error",
         "coverage_50": "90 % covers",
         "decision_s": "decision",
     }
     present = [key for key in heads if any(row.get(key) is not None for row in rows)]
-    table = Table(*(heads[key] for key in present), box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for key in present:
+        table.add_column(heads[key], no_wrap=key == "policy", justify="left" if key == "policy" else "right")
     for row in rows:
         table.add_row(*(_cell(key, row.get(key)) for key in present))
     return table

@@ -149,6 +149,6 @@ def prior_draw(points: tuple[Floats, ...], hyper: Hyperparameters, rng: np.rando
     for view, variance, length in zip(points, hyper.variance, hyper.length, strict=True):
         spread = np.sqrt(5 / rng.chisquare(5, FREQUENCIES)) / length
         phase = view @ (rng.standard_normal((view.shape[1], FREQUENCIES)) * spread).astype(view.dtype)
-        weights = rng.standard_normal((2, FREQUENCIES)) * np.sqrt(variance / FREQUENCIES)
+        weights = (rng.standard_normal((2, FREQUENCIES)) * np.sqrt(variance / FREQUENCIES)).astype(view.dtype)
         drawn += np.cos(phase) @ weights[0] + np.sin(phase) @ weights[1]
     return drawn

@@ -26,17 +26,22 @@ MARKERS = "osD^vP"
 TITLES = ("Regret", "Share of the best 1 % found", "Error of the map", "Inside the 90 % interval")
 HEADS = {
     "policy": "Policy",
-    "points_to_90": "Points to 90 % of the best",
-    "points_to_95": "to 95 %",
-    "recall_50": "Best 1 % found at 50",
+    "points_to_90": "To 90 %",
+    "points_to_95": "To 95 %",
+    "recall_50": "Found at 50",
     "recall_100": "at 100",
-    "error_25": "Map error at 25",
+    "error_25": "Error at 25",
     "error_50": "at 50",
     "error_100": "at 100",
-    "coverage_50": "90 % interval covers at 50",
+    "coverage_50": "Covered at 50",
     "coverage_100": "at 100",
     "decision_s": "Decision, ms",
 }
+LEGEND = (
+    "To 90 %: points until the best value found lies 90 % of the way from the median candidate to the best (median over "
+    "the runs). Found: share of the best 1 % of the candidates measured by then. Error: of the predicted map on what was "
+    "not measured, in units of the spread of all values. Covered: share of it inside the 90 % interval. Decision: median."
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,11 @@ def render(replays: list[Replay], table: list[dict[str, Any]], goal: metrics.Goa
                 ]
             ),
         ),
-        html.section("In numbers", html.table([HEADS[key] for key in present], rows, numeric=range(1, len(present)))),
+        html.section(
+            "In numbers",
+            html.table([HEADS[key] for key in present], rows, numeric=range(1, len(present))),
+            f"<figcaption>{html.text(LEGEND)}</figcaption>",
+        ),
         html.section(
             "In pictures",
             html.figure(
@@ -138,9 +147,9 @@ def _figure(replays: list[Replay], goal: metrics.Goal) -> Figure:
     regret.set_ylim(bottom=-0.02)
     draw.legend(regret, columns=2)
     if predicted:
-        panels[2].set_ylim(bottom=0)
+        panels[2].set(xlim=(0, None), ylim=(0, None))
         panels[3].axhline(0.9, color=draw.GREY, linewidth=0.8, linestyle=":")
-        panels[3].set_ylim(0, 1.03)
+        panels[3].set(xlim=(0, None), ylim=(0, 1.03))
     return figure
 
 

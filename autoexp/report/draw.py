@@ -56,8 +56,9 @@ def style(axes: Axes, title: str = "", x: str = "", y: str = "", grid: bool = Tr
     if grid:
         axes.grid(color=FAINT, linewidth=0.6)
         axes.set_axisbelow(True)
-    axes.yaxis.get_offset_text().set(color=INK, fontsize=8)
-    axes.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_offset_text().set(color=INK, fontsize=8)
+    axes.ticklabel_format(scilimits=(-3, 4), useMathText=True)
     return axes
 
 

@@ -18,7 +18,9 @@ from autoexp.state import Point
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MAX_NUMBERS = 120
+MANY = 150
+MAX_NUMBERS = 400
+DETAIL = 0.2  # side of the detail, as a part of the field
 UNCERTAINTY = "Uncertainty (1 σ)"
 Array = npt.NDArray[np.float64]
 
@@ -29,16 +31,32 @@ def overview(facts: Facts) -> str:
         return ""
     figure = draw.new_figure(7.4, 6.3)
     axes = _field_axes(figure.subplots(), facts)
-    low, high = draw.limits(facts.overview[:: max(1, facts.overview.shape[0] // 1024)])
-    axes.imshow(draw.small(facts.overview), cmap="gray", vmin=low, vmax=high, extent=_extent(facts))
-    for region in facts.state.settings.regions if facts.state.settings else ():
-        _draw_region(axes, region, facts)
-    image = _draw_path(axes, facts)
+    left, right, bottom, top = _extent(facts)
+    _draw_overview(axes, facts)
+    image = _draw_path(axes, facts, facts.state.measured, room=0.022 * right)
     if image is not None:
         draw.colorbar(figure, image, axes, "order of measurement")
-    axes.set_xlim(_extent(facts)[0], _extent(facts)[1])
-    axes.set_ylim(_extent(facts)[2], _extent(facts)[3])
+    axes.set(xlim=(left, right), ylim=(bottom, top))
     return draw.to_svg(figure, "Overview image with the measured points in their order")
+
+
+def detail(facts: Facts) -> str:
+    """The surroundings of the best point, where points may lie too close to be told apart in the whole field."""
+    ranked = facts.ranked()
+    if facts.overview is None or not ranked:
+        return ""
+    _, width, height, _ = _extent(facts)
+    y, x = ranked[0].position[0] * height, ranked[0].position[1] * width
+    half = DETAIL / 2 * max(width, height)
+    near = [p for p in facts.state.measured if np.abs(np.subtract(_place(p, facts), (y, x))).max() <= half]
+    if len(near) < 4:
+        return ""
+    figure = draw.new_figure(4.6, 4.4)
+    axes = _field_axes(figure.subplots(), facts, f"Around point {ranked[0].id + 1}, the best")
+    _draw_overview(axes, facts)
+    _draw_path(axes, facts, near, room=0.03 * 2 * half)
+    axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
+    return draw.to_svg(figure, "Detail of the overview around the best point")
 
 
 def maps(facts: Facts, truth: Truth | None) -> str:
@@ -220,40 +238,69 @@ def _field_axes(axes: Any, facts: Facts, title: str = "") -> Axes:
     return styled
 
 
-def _draw_path(axes: Axes, facts: Facts) -> Any:
-    from matplotlib import patheffects
+def _draw_overview(axes: Axes, facts: Facts) -> None:
+    assert facts.overview is not None
+    low, high = draw.limits(facts.overview[:: max(1, facts.overview.shape[0] // 1024)])
+    axes.imshow(draw.small(facts.overview), cmap="gray", vmin=low, vmax=high, extent=_extent(facts))
+    for region in facts.state.settings.regions if facts.state.settings else ():
+        _draw_region(axes, region, facts)
 
-    _, width, height, _ = _extent(facts)
-    points = facts.state.measured
+
+def _draw_path(axes: Axes, facts: Facts, shown: list[Point], room: float) -> Any:
+    """The path, the points coloured by their order, crosses for failures, and a ring round the best.
+
+    Args:
+        axes: where to draw.
+        facts: the run.
+        shown: the points that are in view.
+        room: what a number takes up, in the units of the axes.
+    """
     for point in facts.state.failed:
-        y, x = point.position
-        axes.plot(x * width, y * height, "x", color="#ffffff", markersize=7, markeredgewidth=2.4)
-        axes.plot(x * width, y * height, "x", color="#d55e00", markersize=7, markeredgewidth=1.4)
+        y, x = _place(point, facts)
+        axes.plot(x, y, "x", color="#ffffff", markersize=7, markeredgewidth=2.4)
+        axes.plot(x, y, "x", color="#d55e00", markersize=7, markeredgewidth=1.4)
+    points = facts.state.measured
     if not points:
         return None
-    y, x = np.array([p.position for p in points]).T * [[height], [width]]
+    y, x = np.array([_place(p, facts) for p in points]).T
     axes.plot(x, y, color="#ffffff", linewidth=0.5, alpha=0.45)
-    size = 34 if len(points) <= MAX_NUMBERS else 12
-    image = axes.scatter(x, y, c=np.arange(1, len(points) + 1), s=size, cmap="plasma", edgecolors="w", linewidths=0.7)
-    step = 1 if len(points) <= MAX_NUMBERS else 10 ** int(np.ceil(np.log10(len(points) / MAX_NUMBERS)))
-    halo = [patheffects.withStroke(linewidth=1.8, foreground="#000000")]
-    for number in range(0, len(points), step):
-        text = axes.annotate(
-            str(points[number].id + 1), (x[number], y[number]), (3.5, 3), textcoords="offset points", fontsize=6.5
-        )
-        text.set(color="#ffffff", path_effects=halo)
+    order = np.arange(1, len(points) + 1)
+    size = 40 if len(shown) <= MANY else 12
+    image = axes.scatter(x, y, c=order, s=size, cmap="plasma", edgecolors="w", linewidths=0.7)
+    _number(axes, facts, shown, room)
     ranked = facts.ranked()
     if ranked:
-        best_y, best_x = ranked[0].position
+        y, x = _place(ranked[0], facts)
         ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.8, "markeredgecolor": "#00e5ff"}
-        axes.plot(best_x * width, best_y * height, "o", markersize=15, label="best", **ring)
+        axes.plot(x, y, "o", markersize=15, label="best", **ring)
     return image
 
 
-def _dots(axes: Axes, facts: Facts) -> None:
+def _number(axes: Axes, facts: Facts, shown: list[Point], room: float) -> None:
+    """Numbers beside the points; one that would cover another is left out, the best ones have the first right."""
+    from matplotlib import patheffects
+
+    halo = [patheffects.withStroke(linewidth=1.8, foreground="#000000")]
+    taken = np.empty((0, 2))
+    best_first = [p for p in facts.ranked() if p in shown] or shown
+    for point in best_first[:MAX_NUMBERS]:
+        y, x = _place(point, facts)
+        if np.any(np.all(np.abs(taken - (y, x)) < (0.8 * room, 1.3 * room), axis=1)):
+            continue
+        taken = np.vstack([taken, (y, x)])
+        number = axes.annotate(str(point.id + 1), (x, y), (4, 3.5), textcoords="offset points", fontsize=6.5)
+        number.set(color="#ffffff", path_effects=halo)
+
+
+def _place(point: Point, facts: Facts) -> tuple[float, float]:
+    """(y, x) of a point in the units of the axes."""
     _, width, height, _ = _extent(facts)
+    return point.position[0] * height, point.position[1] * width
+
+
+def _dots(axes: Axes, facts: Facts) -> None:
     if facts.state.measured:
-        y, x = np.array([p.position for p in facts.state.measured]).T * [[height], [width]]
+        y, x = np.array([_place(p, facts) for p in facts.state.measured]).T
         axes.plot(x, y, ".", color="#ffffff", markersize=3, markeredgewidth=0)
 
 

@@ -52,8 +52,9 @@ def render(facts: Facts, truth: Truth | None) -> str:
             html.figure(
                 figures.overview(facts),
                 "Points are numbered in the order in which they were decided; the ring marks the best, a cross an "
-                "exposure that gave nothing usable.",
+                "exposure that gave nothing usable. Numbers that would cover others are left out.",
             ),
+            html.figure(figures.detail(facts)),
         ),
         html.section(
             "What it found",
@@ -227,7 +228,9 @@ def _points_table(facts: Facts, truth: Truth | None) -> str:
     for point in facts.ranked()[:TOP_POINTS]:
         cells = [str(point.id + 1), _pair(facts.place_px(point)), _pair(facts.place_nm(point)), _value(point)]
         cells += [html.number(truth.points.get(point.id))] if truth else []
-        rows.append([*cells, html.text(f"{point.reason} ({point.agent})")])
+        decided = facts.state.settings.agent.kind if facts.state.settings else ""
+        by = "" if point.agent in (decided, "operator") else f" ({point.agent})"
+        rows.append([*cells, html.text(f"{point.reason}{by}")])
     return html.table(heads, rows, numeric=range(len(heads) - 1))
 
 

@@ -7,6 +7,7 @@ exposure, scored by the run's scalarizer. The specimen is taken fresh and where 
 from __future__ import annotations
 
 import logging
+import pathlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,7 +167,7 @@ def _baseline(facts: Facts, truth: Scores, campaign: Campaign) -> Replay:
 def _how(instrument: VirtualInstrument, recorded: bool) -> str:
     if recorded:
         return (
-            f"The specimen is a recording, {instrument.specimen}: the truth is the recorded spectrum at every "
+            f"The specimen is a recording, {pathlib.Path(instrument.specimen).name}: the truth is the recorded spectrum at every "
             "candidate, interpolated between pixels, with the noise of the recording, scored by the same scalarizer."
         )
     drift = "The specimen drifted during the run; that is neglected. " if any(instrument.drift_nm_s) else ""

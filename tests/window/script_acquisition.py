@@ -4,7 +4,6 @@ import asyncio
 import gc
 
 from hands import screenshot, until
-
 from nionswift_plugin.nion_instrumentation_ui import AcquisitionPanel
 
 
@@ -24,7 +23,7 @@ async def run(app, window, out):
     controller.acquisition_mode_model.value = "camera"
     await asyncio.sleep(0.5)
     configuration = AcquisitionPanel.acquisition_configuration
-    camera = next(c for c in configuration.acquisition_device_components if "camera" == c.entity_type.entity_id[-6:])
+    camera = next(c for c in configuration.acquisition_device_components if c.entity_type.entity_id[-6:] == "camera")
     camera.camera_device_id, camera.camera_channel_id = "virtual_stem_eels", "eels_spectrum"
     await asyncio.sleep(0.5)
     await screenshot(out / "1-mode.png")
@@ -34,5 +33,7 @@ async def run(app, window, out):
     await until(lambda: not controller.is_acquiring_model.value, 60, "the end")
     await asyncio.sleep(1)
     await screenshot(out / "2-acquired.png")
-    data_item = next(d for d in window.document_model.data_items if d not in before and d.title.startswith("Autonomous"))
+    data_item = next(
+        d for d in window.document_model.data_items if d not in before and d.title.startswith("Autonomous")
+    )
     return {"shape": list(data_item.data_shape), "positions": data_item.metadata["autoexp"]["positions"]}

@@ -3,7 +3,6 @@
 import asyncio
 
 from hands import click, screenshot, shell, until
-
 from nion.swift.model import Graphics
 from nion.utils import Geometry
 

@@ -8,7 +8,7 @@ import typing
 from nion.data import Calibration, DataAndMetadata
 from nion.device_kit import CameraDevice, InstrumentDevice
 from nion.instrumentation import camera_base, stem_controller
-from nion.utils import Geometry
+from nion.utils import Geometry, Registry
 
 from virtual_stem.detector import Counts
 from virtual_stem.devices.controls import field_of_context
@@ -133,6 +133,9 @@ class Camera(CameraDevice.Camera):
     camera_panel_type: str
 
     def __init__(self, camera_id: str, name: str, source: FrameSource, instrument: InstrumentDevice.Instrument):
+        if Registry.get_component(f"{camera_id}_device") is not None:
+            # Swift's camera finds that out only after it has started a thread, which then never ends.
+            raise RuntimeError(f"{name} is already registered: there is one virtual microscope at a time.")
         self._microscope = source.microscope
         self.faults = Faults(name, FRAME_FAULTS)
         chain = source.microscope.eels
