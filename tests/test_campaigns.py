@@ -17,6 +17,7 @@ from autoexp.engine import Engine
 from autoexp.errors import AgentError, PlanError
 from autoexp.plan import (
     Budget,
+    DeepKernelAgent,
     FeatureAgent,
     GridAgent,
     ListAgent,
@@ -412,7 +413,7 @@ def steer_all(engine):
     engine.steer(ev.AddRegion(region=lower))
 
 
-@pytest.mark.parametrize("agent", [RandomAgent(), GridAgent(), FeatureAgent(size_px=2)])
+@pytest.mark.parametrize("agent", [RandomAgent(), GridAgent(), FeatureAgent(size_px=2), DeepKernelAgent(seeds=4)])
 @pytest.mark.parametrize("act", [None, steer_all])
 def test_decisions_follow_from_the_log(agent, act, instrument, tmp_path, locks):
     folder = run_with(instrument, tmp_path / "run", locks, agent, act)
@@ -446,3 +447,6 @@ def test_recorded_data_are_what_they_are_said_to_be():
     assert campaigns.load(RECORDED / "pto_loop_area.npz").shape == (60, 60)
     summary = campaigns.replay(derived, agent=RandomAgent(), budget=100, seeds=10).summary()
     assert summary["recall_100"] < 0.15
+    learned = campaigns.replay(derived, budget=50, seeds=2)
+    assert learned.summary()["recall_50"] > 0.5
+    assert set(learned.runs[0].checkpoints) == {"25", "50"}

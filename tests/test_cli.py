@@ -269,6 +269,17 @@ def test_the_program_keeps_standard_output_for_the_document(place):
     assert "SIMULATED  running" in err
 
 
+def test_the_demo_learns_and_reports(place):
+    code, out, err = ended(started("demo", "--points", "20", "--time-scale", "20", "--json"))
+    assert code == 0, err
+    told = json.loads(out)
+    assert (told["points"], told["warnings"]) == (20, [])
+    assert told["run"].endswith("-plasmonic")
+    page = pathlib.Path(told["report"]).read_text(encoding="utf-8")
+    for wanted in ("SIMULATED", "deep kernel learning", "What the model believes", "Ground truth", "raster"):
+        assert wanted in page
+
+
 def long_plan():
     return a_plan(instrument=VirtualInstrument(), spectrum=SpectrumSpec(exposure_s=0.05), budget=Budget(points=500))
 

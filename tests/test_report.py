@@ -253,7 +253,13 @@ def test_time_is_accounted_for(finished):
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.123456, "0.1235"), (12345.6, "12,346"), (4.494e6, "4.494 × 10⁶"), (1.2e-9, "1.200 × 10⁻⁹"), (float("nan"), "–")],
+    [
+        (0.123456, "0.1235"),
+        (12345.6, "12,346"),
+        (4.494e6, "4.494 × 10⁶"),
+        (1.2e-9, "1.200 × 10⁻⁹"),
+        (float("nan"), "–"),
+    ],
 )
 def test_numbers_are_written_as_people_write_them(value, shown):
     assert html.number(value) == shown

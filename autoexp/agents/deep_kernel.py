@@ -12,7 +12,7 @@ from autoexp.models import acquisition
 from autoexp.models.features import Views, views_of
 from autoexp.models.kernel import Array
 from autoexp.models.posterior import Posterior
-from autoexp.models.seeding import Space, SpaceFilling
+from autoexp.models.seeding import SpaceFilling
 from autoexp.models.surrogate import FrozenViews, Model, Surrogate
 from autoexp.patches import Candidates
 from autoexp.plan import (
@@ -112,19 +112,17 @@ class DeepKernelPolicy:
         return Prediction(mean, std, after=len(posterior), coverage=posterior.coverage(LEVEL_90))
 
     def _fill(self, free: Mask, rows: Sequence[int], rng: np.random.Generator) -> Suggestion:
-        """A point far from all others, in structure and in the field by turns."""
-        space: Space = "field" if (self._handed_in + len(rows)) % 2 else "structure"
-        row = self._space.choose(space, free, rows, rng)
+        """A point far from all others."""
+        row = self._space.choose(free, rows, rng)
         y, x = self._candidates.positions[row]
-        return Suggestion(row, (float(y), float(x)), self._why_filling(space))
+        return Suggestion(row, (float(y), float(x)), self._why_filling())
 
-    def _why_filling(self, space: Space) -> str:
+    def _why_filling(self) -> str:
         if not self._views.structured:
             return "the overview shows nothing but one grey level, so there is nothing to learn from: filling space"
         if len(self._surrogate) >= max(2, self._spec.seeds):
             return f"all {len(self._surrogate)} values so far are equal, so there is nothing to learn: filling space"
-        where = "in structure" if space == "structure" else "in the field"
-        return f"first look: far {where} from all points so far"
+        return "first look: unlike all points so far, in structure or in place"
 
     def _decide(
         self, posterior: Posterior, free: Mask, rows: Sequence[int], rng: np.random.Generator

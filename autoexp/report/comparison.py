@@ -38,9 +38,10 @@ HEADS = {
     "decision_s": "Decision, ms",
 }
 LEGEND = (
-    "To 90 %: points until the best value found lies 90 % of the way from the median candidate to the best (median over "
-    "the runs). Found: share of the best 1 % of the candidates measured by then. Error: of the predicted map on what was "
-    "not measured, in units of the spread of all values. Covered: share of it inside the 90 % interval. Decision: median."
+    "To 90 %: points until the best value found lies 90 % of the way from the median candidate to the best, median "
+    "over the runs. Found: share of the best 1 % of the candidates measured by then. Error: of the predicted map, "
+    "where it was not measured, in units of the spread of all values. Covered: share of that inside the 90 % interval. "
+    "Decision: median time of one."
 )
 
 

@@ -48,7 +48,7 @@ def detail(facts: Facts) -> str:
     _, width, height, _ = _extent(facts)
     y, x = ranked[0].position[0] * height, ranked[0].position[1] * width
     half = DETAIL / 2 * max(width, height)
-    near = [p for p in facts.state.measured if np.abs(np.subtract(_place(p, facts), (y, x))).max() <= half]
+    near = [p for p in facts.state.measured if np.abs(np.subtract(_place(p, facts), (y, x))).max() < 0.95 * half]
     if len(near) < 4:
         return ""
     figure = draw.new_figure(4.6, 4.4)
@@ -266,13 +266,13 @@ def _draw_path(axes: Axes, facts: Facts, shown: list[Point], room: float) -> Any
     axes.plot(x, y, color="#ffffff", linewidth=0.5, alpha=0.45)
     order = np.arange(1, len(points) + 1)
     size = 40 if len(shown) <= MANY else 12
-    image = axes.scatter(x, y, c=order, s=size, cmap="plasma", edgecolors="w", linewidths=0.7)
+    image = axes.scatter(x, y, c=order, s=size, cmap="plasma", edgecolors="w", linewidths=0.7, zorder=3)
     _number(axes, facts, shown, room)
     ranked = facts.ranked()
     if ranked:
         y, x = _place(ranked[0], facts)
         ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.8, "markeredgecolor": "#00e5ff"}
-        axes.plot(x, y, "o", markersize=15, label="best", **ring)
+        axes.plot(x, y, "o", markersize=15, zorder=4, **ring)
     return image
 
 

@@ -166,9 +166,10 @@ def _baseline(facts: Facts, truth: Scores, campaign: Campaign) -> Replay:
 
 def _how(instrument: VirtualInstrument, recorded: bool) -> str:
     if recorded:
+        name = pathlib.Path(instrument.specimen).name
         return (
-            f"The specimen is a recording, {pathlib.Path(instrument.specimen).name}: the truth is the recorded spectrum at every "
-            "candidate, interpolated between pixels, with the noise of the recording, scored by the same scalarizer."
+            f"The specimen is a recording, {name}: the truth is the recorded spectrum at every candidate, interpolated "
+            "between pixels, with the noise of the recording, scored by the same scalarizer."
         )
     drift = "The specimen drifted during the run; that is neglected. " if any(instrument.drift_nm_s) else ""
     return (

@@ -349,6 +349,7 @@ def find_instrument(
         )
     sources = {s.hardware_source_id: s for s in Registry.get_components_by_type("hardware_source")}
     scan = sources.get(scan_id) if scan_id else stem.scan_controller
+    stem = getattr(scan, "stem_controller", stem)  # of several instruments, the one to which the scan unit belongs
     camera = sources.get(camera_id) if camera_id else stem.eels_camera
     for device, wanted, what in ((scan, scan_id, "scan device"), (camera, camera_id, "EELS camera")):
         if device is None:

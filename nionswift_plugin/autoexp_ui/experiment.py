@@ -29,6 +29,7 @@ from autoexp.status import Status
 from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences
 from autoexp.unfinished import UnfinishedRun, close_unfinished, find_unfinished
+from nionswift_plugin.autoexp_ui import devices as devices_module
 from nionswift_plugin.autoexp_ui import form as form_module
 from nionswift_plugin.autoexp_ui import live_data as live_data_module
 from nionswift_plugin.autoexp_ui import steering, workspace
@@ -55,11 +56,15 @@ class Experiment:
     Args:
         document_controller: Swift's window.
         form: what the operator enters.
+        devices: what the operator chooses.
     """
 
-    def __init__(self, document_controller: typing.Any, form: form_module.PlanForm):
+    def __init__(
+        self, document_controller: typing.Any, form: form_module.PlanForm, devices: devices_module.DeviceChoice
+    ):
         self._document_controller = document_controller
         self._form = form
+        self._devices = devices
         self._form_listener: typing.Any = form.changed_event.listen(
             ReferenceCounting.weak_partial(Experiment._on_form, self)
         )
@@ -102,9 +107,18 @@ class Experiment:
     def identity(self) -> Identity | None:
         """The instrument that Swift has, or None."""
         try:
-            return swift_instrument.find_instrument().identity
+            return self.find_instrument().identity
         except AutoexpError:
             return None
+
+    def find_instrument(self) -> swift_instrument.SwiftInstrument:
+        """The instrument with the chosen devices.
+
+        Raises:
+            InstrumentError: there is none.
+        """
+        drawn = drawing_loop(self._document_controller)
+        return swift_instrument.find_instrument(self._devices.scan_id, self._devices.camera_id, drawn)
 
     # --- what the operator does
 
@@ -217,7 +231,7 @@ class Experiment:
     # --- starting
 
     def _instrument(self) -> swift_instrument.SwiftInstrument:
-        instrument = swift_instrument.find_instrument(when_drawn=drawing_loop(self._document_controller))
+        instrument = self.find_instrument()
         if not instrument.identity.simulated and not preferences.load().arm_hardware:
             raise AutoexpError(
                 _(

@@ -151,6 +151,14 @@ class LiveData:
         shape = rows, state.spectra.channels
         item.reserve_data(data_shape=shape, data_dtype=np.dtype(np.float32), data_descriptor=descriptor)
         self._adopt("spectra", item)
+        display_item = self.display_item("spectra")
+        if display_item is not None and self._has_zero_loss(state):
+            display_item.set_display_property("y_style", "log")
+
+    def _has_zero_loss(self, state: RunState) -> bool:
+        """Whether the zero-loss peak is on the axis; beside it everything else looks flat on a linear scale."""
+        s = state.spectra
+        return s is not None and s.units == "eV" and s.offset <= 0 <= s.offset + s.scale * s.channels
 
     def _write_rows(self, item: typing.Any, state: RunState, stored: typing.Any, first: int, last: int) -> None:
         metadata = DataAndMetadata.DataMetadata(
@@ -215,6 +223,7 @@ class LiveData:
         curve._set_display_layer_properties(0, label=_("best so far"), stroke_color="#0072B2", fill_color=None)
         curve._set_display_layer_properties(1, label=_("each spectrum"), stroke_color="#E69F00", fill_color=None)
         curve.set_display_property("legend_position", "bottom-right")
+        curve.title = f"{_('Learning curve')}, {self._title}"
 
     # --- maps
 

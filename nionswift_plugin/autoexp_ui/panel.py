@@ -11,7 +11,7 @@ from nion.utils import Converter, Model, ReferenceCounting
 
 from autoexp.errors import AutoexpError
 from autoexp.status import Status
-from autoexp.swift import instrument as swift_instrument
+from nionswift_plugin.autoexp_ui import devices as devices_module
 from nionswift_plugin.autoexp_ui import experiment as experiment_module
 from nionswift_plugin.autoexp_ui import form as form_module
 from nionswift_plugin.autoexp_ui import missing, texts, view
@@ -19,6 +19,7 @@ from nionswift_plugin.autoexp_ui import missing, texts, view
 _ = gettext.gettext
 
 PANEL_ID = "autoexp-panel"
+PLACED_KEY = "autoexp/placed"
 TEXTS = (
     "instrument",
     "estimate",
@@ -82,7 +83,8 @@ class PanelHandler(Declarative.Handler):
         super().__init__()
         stored = document_controller.ui.create_persistent_string_model(form_module.KEY, "{}")
         self.form = form_module.PlanForm(stored)
-        self.experiment = experiment_module.Experiment(document_controller, self.form)
+        self.devices = devices_module.DeviceChoice(document_controller.event_loop)
+        self.experiment = experiment_module.Experiment(document_controller, self.form, self.devices)
         self._listener: typing.Any = self.experiment.changed_event.listen(
             ReferenceCounting.weak_partial(PanelHandler.refresh, self)
         )
@@ -102,6 +104,7 @@ class PanelHandler(Declarative.Handler):
         self._listener = None
         self.experiment.close()
         self.form.close()
+        self.devices.close()
         super().close()
 
     # --- what the widgets call
@@ -189,7 +192,7 @@ class PanelHandler(Declarative.Handler):
 
     def _estimate(self) -> str:
         try:
-            instrument = swift_instrument.find_instrument()
+            instrument = self.experiment.find_instrument()
             identity = instrument.identity
             plan = self.form.make_plan("estimate", identity.scan, identity.camera)
             estimate = plan.estimate(instrument.beam_current_pA)
@@ -286,12 +289,15 @@ class AutonomousExperimentPanel(Panel.Panel):
         )
 
     def show(self) -> None:
-        """Share the place of Swift's inspector, as tabs: below it there would be room for a few lines only."""
-        inspector = self.document_controller.find_dock_panel("inspector-panel")
-        if inspector is not None and inspector.dock_widget is not None:
-            window = self.document_controller._document_window
-            window.tabify_dock_widgets(inspector.dock_widget, self.dock_widget)
-            inspector.hide()
+        """The first time, share the place of Swift's inspector, as tabs: below it there would be little room."""
+        placed = self.ui.get_persistent_string(PLACED_KEY, "")
+        inspector = self.document_controller.find_dock_panel("inspector-panel") if not placed else None
+        if inspector is None or inspector.dock_widget is None:
+            super().show()
+            return
+        self.ui.set_persistent_string(PLACED_KEY, "yes")
+        window = self.document_controller._document_window
+        window.tabify_dock_widgets(inspector.dock_widget, self.dock_widget)
+        inspector.hide()  # Qt brings the one of the two to the front that is shown first
         super().show()
-        if inspector is not None:
-            inspector.show()
+        inspector.show()

@@ -10,7 +10,6 @@ from nion.ui import Declarative, PreferencesDialog
 from nion.utils import Model
 
 from autoexp.swift import preferences
-from virtual_stem.specimens import SPECIMENS
 
 _ = gettext.gettext
 
@@ -19,6 +18,8 @@ class Handler(Declarative.Handler):
     """Reads the preferences, and writes each change at once."""
 
     def __init__(self) -> None:
+        from virtual_stem.specimens import SPECIMENS  # Swift starts faster without it
+
         super().__init__()
         now = preferences.load()
         self._specimens = ["", *sorted(SPECIMENS)]

@@ -9,6 +9,8 @@ from autoexp.status import Status
 
 _ = gettext.gettext
 
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def duration(seconds: float) -> str:
     """A duration, to the second: ``0:42``, ``12:05``, ``1:02:03``."""
@@ -20,7 +22,10 @@ def duration(seconds: float) -> str:
 
 def electrons(number: float | None) -> str:
     """A dose in electrons; a dash where it is not known."""
-    return "–" if number is None else f"{number:.2g} e⁻".replace("e+", "·10^").replace("^0", "^")
+    if number is None:
+        return "–"
+    mantissa, exponent = f"{number:.1e}".split("e")
+    return f"{mantissa}·10{str(int(exponent)).translate(SUPERSCRIPT)} e⁻"
 
 
 def quantity(value: float, units: str) -> str:

@@ -23,6 +23,7 @@ def build_view() -> typing.Any:
         u.create_scroll_area(
             u.create_column(
                 _unfinished(u),
+                _devices(u),
                 _overview(u),
                 _divider(u),
                 _look_for(u),
@@ -99,6 +100,25 @@ def _unfinished(u: typing.Any) -> typing.Any:
         ),
         _divider(u),
         visible="@binding(flags.has_unfinished.value)",
+        spacing=4,
+    )
+
+
+def _devices(u: typing.Any) -> typing.Any:
+    def choice(name: str, tip: str) -> typing.Any:
+        return u.create_combo_box(
+            items_ref=f"@binding(devices.{name}_names.value)",
+            current_index=f"@binding(devices.{name}_index.value)",
+            enabled="@binding(flags.can_edit.value)",
+            tool_tip=tip,
+            width=214,
+        )
+
+    return u.create_column(
+        _row(u, _("Scan"), choice("scan", _("The scan unit, and with it the instrument"))),
+        _row(u, _("Camera"), choice("camera", _("The spectrometer's camera"))),
+        _divider(u),
+        visible="@binding(devices.several.value)",
         spacing=4,
     )
 
