@@ -39,6 +39,7 @@ setup(
         "rich>=13",
         "safetensors>=0.5",
         "filelock>=3.16",
+        "threadpoolctl>=3.5",
         "platformdirs>=4.3",
         "matplotlib>=3.10",
     ],

@@ -19,6 +19,7 @@ from autoexp.agents.space_filling import SpaceFillingPolicy
 from autoexp.patches import Candidates
 from autoexp.plan import Plan
 from autoexp.state import RunState, Settings
+from autoexp.threads import one_blas_thread
 
 RETRIES = 3
 T = TypeVar("T")
@@ -143,20 +144,23 @@ class Decider:
         return call.result() if call.wait(self._plan.decision_deadline_s) else None
 
     def _predict(self, advisor: _Advisor, state: RunState) -> Prediction | None:
-        agent = self._learn(advisor, state)
-        return agent.predict() if isinstance(agent, Predictor) else None
+        with one_blas_thread():
+            agent = self._learn(advisor, state)
+            return agent.predict() if isinstance(agent, Predictor) else None
 
     def _decide(self, advisor: _Advisor, state: RunState) -> Decision:
         begun = self._clock()
-        agent = self._learn(advisor, state)
-        suggestion, warning = self._ask(agent, state)
+        with one_blas_thread():
+            agent = self._learn(advisor, state)
+            suggestion, warning = self._ask(agent, state)
+            prediction = agent.predict() if isinstance(agent, Predictor) else None
         return Decision(
             suggestion,
             agent.name if warning is None else SpaceFillingPolicy.name,
             known=len(state.outcomes),
             pending=tuple(p.id for p in state.pending),
             decision_s=self._clock() - begun,
-            prediction=agent.predict() if isinstance(agent, Predictor) else None,
+            prediction=prediction,
             warning=warning,
         )
 

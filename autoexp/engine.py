@@ -402,7 +402,7 @@ class Engine:
             self._recorder.enter("paused", "on request")
         elif verb == "resume":
             self._go_on()
-        elif verb == "stop":
+        elif verb == "stop" and self._cut_short is None:
             raise _End("stopped", "on request")
 
     def _go_on(self) -> None:

@@ -44,7 +44,8 @@ class Candidates:
     def patches(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """The patches (k, p, p) of the given candidates."""
         p = self.spec.pixels
-        corner = np.round(self.centres[np.atleast_1d(np.asarray(indices))] - p / 2).astype(int)
+        # half a pixel goes up, always: rounding to even would give two neighbours the same patch
+        corner = np.floor(self.centres[np.atleast_1d(np.asarray(indices))] - p / 2 + 0.5 + 1e-6).astype(int)
         rows, columns = (corner[:, axis, None] + np.arange(p) for axis in (0, 1))
         rows, columns = _mirror(rows, self.image.shape[0]), _mirror(columns, self.image.shape[1])
         return np.asarray(self.image[rows[:, :, None], columns[:, None, :]], dtype=np.float32)

@@ -86,7 +86,7 @@ class Priors:
     @classmethod
     def of(cls, views: int) -> Priors:
         """The defaults: the views share the variance of the targets, and lengths are about the views' own spread."""
-        return cls(LogNormal(1 / views, 1.0), LogNormal(0.7, 0.75), LogNormal(0.05, 1.0))
+        return cls(LogNormal(1 / views, 1.0), LogNormal(0.5, 0.75), LogNormal(0.05, 1.0))
 
     def modes(self, views: int) -> Hyperparameters:
         """The most probable hyperparameters before there are data."""

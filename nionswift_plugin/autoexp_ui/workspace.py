@@ -8,7 +8,7 @@ import typing
 _ = gettext.gettext
 
 WORKSPACE_ID = "org.autoexp.workspace"
-PLACES = (("overview", "spectra"), ("prediction", "curve"), ("uncertainty", None))
+PLACES = ("overview", "prediction", "uncertainty", "spectra", "curve")
 
 
 def arrange(document_controller: typing.Any, live: typing.Any) -> None:
@@ -24,7 +24,7 @@ def arrange(document_controller: typing.Any, live: typing.Any) -> None:
     if controller._workspace.workspace_id != WORKSPACE_ID:
         return
     panels = {panel.identifier: panel for panel in controller.display_panels}
-    for key in (k for row in PLACES for k in row if k):
+    for key in PLACES:
         display_item = live.display_item(key)
         panel = panels.get(f"autoexp-{key}")
         if panel is not None and display_item is not None and key not in live.placed:
@@ -33,7 +33,7 @@ def arrange(document_controller: typing.Any, live: typing.Any) -> None:
 
 
 def _layout() -> dict[str, typing.Any]:
-    """Overview and spectra large on the left, maps and learning curve beside them."""
+    """The overview large, the two maps beside it one above the other, spectra and learning curve below."""
 
     def image(key: str) -> dict[str, typing.Any]:
         return {"type": "image", "identifier": f"autoexp-{key}", "display_panel_id": f"autoexp-{key}"}
@@ -45,6 +45,11 @@ def _layout() -> dict[str, typing.Any]:
     return split(
         "horizontal",
         [0.62, 0.38],
-        split("vertical", [0.5, 0.25, 0.25], overview, image("prediction"), image("uncertainty")),
+        split(
+            "vertical",
+            [0.66, 0.34],
+            overview,
+            split("horizontal", [0.5, 0.5], image("prediction"), image("uncertainty")),
+        ),
         split("vertical", [0.5, 0.5], image("spectra"), image("curve")),
     )

@@ -51,21 +51,8 @@ def run() -> None:
 
 
 def stop() -> None:
-    """Take the virtual microscope back."""
+    """Take the virtual microscope back; Swift itself closes the devices when it ends."""
     global _stem
     stem, _stem = _stem, None
     if stem is not None:
         stem.unregister()
-
-
-class VirtualSTEMExtension:
-    """Ends the virtual microscope's threads when Swift closes; Swift finds it by its name."""
-
-    extension_id = "org.autoexp.virtual_stem"
-
-    def __init__(self, api_broker: typing.Any) -> None:
-        """Nothing to prepare: Swift calls ``run()`` once all plug-ins are loaded."""
-
-    def close(self) -> None:
-        """Swift closes."""
-        stop()

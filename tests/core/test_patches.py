@@ -35,7 +35,8 @@ def test_reflected_patches_never_wrap(height, width, pixels, stride):
     assert candidates.positions.max() <= 1
     pad = pixels
     mirrored = np.pad(image, pad, mode="reflect")
-    corner = np.round(candidates.centres - pixels / 2).astype(int) + pad
+    corner = np.floor(candidates.centres - pixels / 2 + 0.5 + 1e-6).astype(int) + pad
+    assert len(np.unique(corner, axis=0)) == len(corner)
     for index in {0, len(candidates) // 2, len(candidates) - 1}:
         y, x = corner[index]
         np.testing.assert_array_equal(candidates.patches(index)[0], mirrored[y : y + pixels, x : x + pixels])

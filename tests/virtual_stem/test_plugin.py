@@ -96,14 +96,6 @@ def test_any_other_failure_is_logged_in_full_and_leaves_nothing_behind(monkeypat
     assert "Traceback" in caplog.text
 
 
-def test_swift_closes_it_with_its_extension(monkeypatch):
-    ask(monkeypatch, "1", "")
-    extension = plugin.VirtualSTEMExtension(object())
-    plugin.run()
-    extension.close()
-    assert not Registry.get_components_by_type(STEM)
-
-
 def test_its_manifest_waits_for_the_instrumentation_kit():
     manifest = json.loads((pathlib.Path(plugin.__file__).parent / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["requires"] == ["nion.instrumentation-kit ~= 0.1"]
