@@ -572,7 +572,7 @@ def test_simulate_says_what_it_would_start(place, monkeypatch):
     monkeypatch.setattr(sys, "exec_prefix", str(place))
     monkeypatch.setattr(sys, "platform", "linux")
     told = document("simulate", "--dry-run", "--json")
-    assert told["command"] == [str(launcher), sys.prefix, system.APP]
+    assert told["command"] == [str(launcher), sys.prefix, str(system.APP)]
     assert told["environment"] == {"AUTOEXP_VIRTUAL_STEM": "plasmonic"}
     launcher.unlink()
     assert "pip install nionswift nionswift-tool" in " ".join(call("simulate", code=2).output.split())

@@ -124,9 +124,7 @@ class DeepKernelPolicy:
             return f"all {len(self._surrogate)} values so far are equal, so there is nothing to learn: filling space"
         return "first look: unlike all points so far, in structure or in place"
 
-    def _decide(
-        self, posterior: Posterior, free: Mask, rows: Sequence[int], rng: np.random.Generator
-    ) -> Suggestion:
+    def _decide(self, posterior: Posterior, free: Mask, rows: Sequence[int], rng: np.random.Generator) -> Suggestion:
         """The candidate that the acquisition function values most."""
         with posterior.believing(rows, self._surrogate.pending_noise()):
             values = np.where(free, self._values(posterior, free, rng), -np.inf)

@@ -13,7 +13,7 @@ import typer
 from autoexp.cli.console import ENDED_BADLY, RUNS, JsonFlag, RunsFolder, messages, replying, results
 from autoexp.errors import MissingDependencyError
 
-APP = "nionui_app.nionswift"
+APP = pathlib.Path(__file__).parent.parent / "swift" / "practice.py"
 
 
 def doctor(runs: RunsFolder = RUNS, as_json: JsonFlag = False) -> None:
@@ -84,7 +84,7 @@ def swift_command(specimen: str) -> tuple[list[str], dict[str, str]]:
         raise MissingDependencyError("There is no display to open a window on; set DISPLAY, or use: autoexp demo")
     known = pathlib.Path(specimen)
     value = str(known.resolve()) if known.is_file() else specimen
-    return [str(launcher), sys.prefix, APP], {VIRTUAL_STEM_VARIABLE: value}
+    return [str(launcher), sys.prefix, str(APP)], {VIRTUAL_STEM_VARIABLE: value}
 
 
 def native_launcher() -> pathlib.Path | None:

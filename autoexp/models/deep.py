@@ -1,10 +1,12 @@
 """Deep kernel learning as published: a network on the patches, trained together with a Gaussian process on its output.
 
-Wilson et al. 2016, "Deep kernel learning"; for microscopes Ziatdinov et al. 2022 and Roccapriore et al. 2022. As
+Wilson et al. 2016, "Deep kernel learning"; for microscopes Roccapriore et al. 2022 and Ziatdinov et al. 2022. As
 published it fails both ways: after a hundred iterations it has learned little, after six hundred it has learned the
-points by heart, and its intervals cover a tenth of what they should (Ober et al. 2021 say why). Here the kernel is
-exact, targets are standardised, everything is float64, weights decay, and training stops where the leave-one-out
-density is best. That makes it usable; the frozen views are better calibrated, and a hundred times faster.
+points by heart, and its intervals cover a tenth of what they should (Ober et al. 2021 say why). The leave-one-out
+density does not see that, since the network has seen the point that is left out: stopped by it, intervals that claim
+90 % held 34 to 59 % on recorded data. So a quarter of the points is held back from the network. Training stops where
+their density is best, and the hyperparameters maximise their probability given the other points (the conditional
+marginal likelihood, Lotfi et al. 2022), which brought that to 78 to 91 %. The frozen views predict better still.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy import optimize
 
 from autoexp.errors import MissingDependencyError
-from autoexp.models.features import Views
-from autoexp.models.kernel import Array
+from autoexp.models.features import Views, standardised
+from autoexp.models.fit import REACH, Objective
+from autoexp.models.kernel import Array, Floats, Hyperparameters, Priors
 from autoexp.models.surrogate import Fit, FrozenViews, Rows
 from autoexp.models.tiles import Frame
 from autoexp.patches import Candidates
@@ -27,16 +31,15 @@ from autoexp.patches import Candidates
 if TYPE_CHECKING:
     import torch
 
-    from autoexp.models.reference import AdditiveGP
-
 INSTALL = "pip install torch==2.13.0 gpytorch"
 
 HIDDEN = (64, 32)
 EMBEDDING = 2
-STEPS = 200
-PATIENCE = 40
+STEPS = 150
+PATIENCE = 30
 RATE = 0.01
-DECAY = 0.05
+DECAY = 1.0
+HELD_BACK = 4
 CHUNK = 8192
 
 
@@ -64,20 +67,18 @@ class DeepKernel:
         return self._frozen.initial
 
     def fit(self, rows: Rows, y: Array, noise: Array) -> Fit:
-        """Train network and kernel together on the measured patches, then describe all candidates by the network."""
+        """Train the network on the measured patches, describe all candidates by it, then fit the kernel to that."""
         import torch
 
-        from autoexp.models.reference import AdditiveGP
-
+        held = np.random.default_rng([self._seed, len(y)]).permutation(len(y)) < len(y) // HELD_BACK
         x = torch.from_numpy(self._patches(rows))
         network = _network(x.shape[1], torch.Generator().manual_seed(self._seed))
-        gp = AdditiveGP(_scaled(network(x)).detach(), torch.tensor(y), torch.tensor(noise), [EMBEDDING])
-        _train(network, gp, x)
+        _train(network, x, y, noise, held)
         with torch.no_grad():
             chunks = np.array_split(np.arange(len(self._candidates)), -(-len(self._candidates) // CHUNK))
-            centre, spread = _moments(network(x))
-            parts = [((network(torch.from_numpy(self._patches(c))) - centre) / spread).numpy() for c in chunks]
-        return Fit(Views(("deep",), (np.concatenate(parts).astype(np.float32),)), gp.hyperparameters)
+            embedded = np.concatenate([network(torch.from_numpy(self._patches(c))).numpy() for c in chunks])
+        view = standardised(embedded)
+        return Fit(Views(("deep",), (view,)), _conditional_map(view[rows], y, noise, ~held))
 
     def _patches(self, rows: Rows) -> npt.NDArray[np.float64]:
         return self._frame.patches(self._candidates, rows).astype(np.float64)
@@ -112,36 +113,56 @@ def _network(inputs: int, generator: torch.Generator) -> torch.nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def _moments(embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Column means and the root of the total variance of the measured points' embedding."""
-    return embedding.mean(0), embedding.var(0, correction=0).sum().sqrt().clamp_min(1e-6)
-
-
-def _scaled(embedding: torch.Tensor) -> torch.Tensor:
+def _scaled(embedding: torch.Tensor, all_of_them: torch.Tensor) -> torch.Tensor:
     """The embedding as wide as a standardised view, so that the model's priors hold for it."""
-    centre, spread = _moments(embedding)
-    return (embedding - centre) / spread
+    spread = all_of_them.var(0, correction=0).sum().sqrt().clamp_min(1e-6)
+    return (embedding - all_of_them.mean(0)) / spread
 
 
-def _train(network: torch.nn.Module, gp: AdditiveGP, x: torch.Tensor) -> None:
-    """Ascend the log posterior of network and kernel; keep the state whose leave-one-out density was best."""
+def _train(network: torch.nn.Module, x: torch.Tensor, y: Array, noise: Array, held: npt.NDArray[np.bool_]) -> None:
+    """Ascend the log posterior of network and kernel; leave the network as it predicted the held points best."""
     import torch
 
-    optimizer = torch.optim.AdamW([
-        {"params": network.parameters(), "weight_decay": DECAY},
-        {"params": gp.parameters(), "weight_decay": 0.0},
-    ], lr=RATE)
-    best, waited, kept = -np.inf, 0, None
+    from autoexp.models.reference import AdditiveGP
+
+    used = torch.from_numpy(~held)
+    gp = AdditiveGP(network(x[used]).detach(), torch.tensor(y[~held]), torch.tensor(noise[~held]), [EMBEDDING])
+    decaying = {"params": network.parameters(), "weight_decay": DECAY}
+    optimizer = torch.optim.AdamW([decaying, {"params": gp.parameters(), "weight_decay": 0.0}], lr=RATE)
+    best, waited, kept = -np.inf, 0, copy.deepcopy(network.state_dict())
     for _ in range(STEPS):
         optimizer.zero_grad()
-        gp.set_train_data(_scaled(network(x)), strict=False)
-        density = gp.leave_one_out_density()
+        z = network(x)
+        z = _scaled(z, z[used])
+        gp.set_train_data(z[used], strict=False)
+        density = _density(*gp.predict(z[~used].detach()), gp.hyperparameters.noise + noise[held], y[held])
         if density > best:
-            best, waited, kept = density, 0, (copy.deepcopy(network.state_dict()), gp.hyperparameters)
+            best, waited, kept = density, 0, copy.deepcopy(network.state_dict())
         elif (waited := waited + 1) > PATIENCE:
             break
         (-gp.log_posterior() / len(x)).backward()
         optimizer.step()
-    assert kept is not None
-    network.load_state_dict(kept[0])
-    gp.hyperparameters = kept[1]
+    network.load_state_dict(kept)
+
+
+def _density(mean: Array, variance: Array, noise: Array, y: Array) -> float:
+    """Summed log density (up to a constant) of targets under independent normal predictions."""
+    total = variance + noise
+    return float(-0.5 * ((y - mean) ** 2 / total + np.log(total)).sum())
+
+
+def _conditional_map(view: Floats, y: Array, noise: Array, used: npt.NDArray[np.bool_]) -> Hyperparameters:
+    """Hyperparameters that maximise log p(held targets | used targets) + log prior, the network being what it is."""
+    priors = Priors.of(1)
+    everything = Objective((view,), y, noise, priors)
+    seen = Objective((view[used],), y[used], noise[used], priors)
+
+    def objective(log: Array) -> tuple[float, Array]:
+        (joint, joint_slope), (marginal, slope) = everything(log), seen(log)
+        prior = priors.log_density(Hyperparameters.from_log(log))  # both objectives hold it, and it cancels
+        return joint - marginal - prior, joint_slope - slope - priors.slope(log)
+
+    start = priors.modes(1).log
+    bounds = list(zip(start - REACH, start + REACH, strict=True))
+    found = optimize.minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return Hyperparameters.from_log(found.x)

@@ -78,17 +78,6 @@ class AdditiveGP(gpytorch.models.ExactGP):  # type: ignore[misc]
         marginal = gpytorch.mlls.ExactMarginalLogLikelihood(self.likelihood, self)
         return marginal(self(*self.train_inputs), self.train_targets) * len(self.train_targets)
 
-    def leave_one_out_density(self) -> float:
-        """Mean log density of each target as predicted from all others (Rasmussen & Williams 2006, eq. 5.10 to 5.12)."""
-        self.train()
-        with torch.no_grad():
-            K = self.likelihood(self(*self.train_inputs)).covariance_matrix
-            L = torch.linalg.cholesky(K)
-            precision = torch.cholesky_inverse(L).diagonal()
-            missed = torch.cholesky_solve(self.train_targets[:, None], L)[:, 0] / precision
-            density = 0.5 * (precision.log() - missed**2 * precision - np.log(2 * np.pi))
-            return float(density.mean())
-
     def predict(self, x: torch.Tensor) -> tuple[Array, Array]:
         """Mean and variance (m,) of the noise-free target at (m, Σ d_v) points."""
         self.eval()

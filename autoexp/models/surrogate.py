@@ -75,9 +75,7 @@ class Surrogate:
         trouble: what went wrong with the last refit, in words; empty if nothing did.
     """
 
-    def __init__(
-        self, model: Model, goal: Goal, first: int, every: int, dtype: npt.DTypeLike = np.float32
-    ):
+    def __init__(self, model: Model, goal: Goal, first: int, every: int, dtype: npt.DTypeLike = np.float32):
         self._model = model
         self._goal = goal
         self._first = max(2, first)

@@ -51,7 +51,7 @@ class VirtualMicroscope:
         optics: the hidden alignment of the instrument; drawn by the seed by default.
         probe_nm: standard deviation of the probe.
         settle_s: how long the probe is still on its way after it has been parked elsewhere.
-        time_scale: simulated seconds per second; may be changed later.
+        time_scale: simulated seconds per second.
         clock: monotonic seconds.
     """
 
@@ -78,9 +78,9 @@ class VirtualMicroscope:
         self.controls = default_controls()
         self.dose = DoseMap(specimen.size_nm, probe_nm=probe_nm)
         self.probe = Probe(settle_s)
-        self.time_scale = time_scale
         self._clock = clock
-        self._start = clock()
+        self._time_scale = time_scale
+        self._start, self._start_s = clock(), 0.0
         self._lock = threading.RLock()
         self._noise = {name: np.random.default_rng([seed, 3, k]) for k, name in enumerate(("eels", "haadf", "disk"))}
 
@@ -89,7 +89,17 @@ class VirtualMicroscope:
     @property
     def time_s(self) -> float:
         """Simulated seconds since the microscope was made."""
-        return (self._clock() - self._start) * self.time_scale
+        return self._start_s + (self._clock() - self._start) * self._time_scale
+
+    @property
+    def time_scale(self) -> float:
+        """Simulated seconds per second; a change takes effect from now on."""
+        return self._time_scale
+
+    @time_scale.setter
+    def time_scale(self, value: float) -> None:
+        self._start_s = self.time_s
+        self._start, self._time_scale = self._clock(), value
 
     @property
     def beam_current_pA(self) -> float:

@@ -464,6 +464,14 @@ class TestControls:
             with pytest.raises(KeyError, match="nonsense"):
                 b.stem.GetVal2D("nonsense")
 
+    def test_a_control_can_be_watched(self):
+        with bench() as b:
+            offset, unknown = (b.stem.get_control_try_value_stream(n) for n in ("eels_x_offset", "nonsense"))
+            assert offset.value.value == 0.0
+            b.stem.SetVal("ZLPtare", 4.0)
+            assert offset.value.value == 4.0
+            assert not unknown.value.is_valid
+
     def test_two_dimensional_controls(self):
         with bench() as b:
             place = Geometry.FloatPoint(y=1e-8, x=-2e-8)

@@ -11,6 +11,7 @@ from virtual_stem.detector import AnnularDetector, ScintillatorCamera, electrons
 from virtual_stem.geometry import ScanGeometry
 from virtual_stem.microscope import VirtualMicroscope
 from virtual_stem.optics import Optics
+from virtual_stem.specimens.plasmonic import PlasmonicParticles
 from virtual_stem.stage import Drift
 
 FIELD = ScanGeometry((100.0, 80.0), (12.0, -9.0), 0.4)
@@ -95,9 +96,9 @@ class TestDrift:
         ],
         ids=["drift", "stage", "beam shift"],
     )
-    def test_positive_drift_and_stage_move_what_is_seen_down_and_right(self, plasmonic, settings, controls):
+    def test_positive_drift_and_stage_move_what_is_seen_down_and_right(self, settings, controls):
         clock = Clock()
-        scope = VirtualMicroscope(plasmonic, clock=clock, **settings)
+        scope = microscope(PlasmonicParticles(seed=0, count=30, size_nm=500.0), clock=clock, **settings)
         field = ScanGeometry((256.0, 256.0))
         first = scope.scan(field, (256, 256), 1e-6)
         clock.now = 20.0
@@ -242,6 +243,14 @@ class TestBeam:
         scope = microscope(clock=clock, time_scale=scale)
         clock.now = wall
         assert scope.time_s == pytest.approx(scale * wall)
+
+    def test_another_time_scale_takes_effect_from_then_on(self):
+        clock = Clock()
+        scope = microscope(clock=clock, time_scale=100)
+        clock.now = 2.0
+        scope.time_scale = 3
+        clock.now = 4.0
+        assert scope.time_s == pytest.approx(206)
 
 
 class TestDisk:

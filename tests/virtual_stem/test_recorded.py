@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import json
 import pickle
 import zipfile
@@ -100,8 +101,7 @@ def write_npz(path, **changes):
 
 
 def write_hspy(folder):
-    import hyperspy.api as hs
-
+    hs = pytest.importorskip("hyperspy.api", reason="HyperSpy is not installed; `pip install hyperspy` brings it")
     hs.set_log_level("ERROR")
     for name, signal, axes in (
         ("si", hs.signals.Signal1D(SPECTRA), 3),
@@ -132,8 +132,10 @@ def write_swift(folder, suffix):
     for name, xdata in (("si", spectra), ("haadf", DataAndMetadata.new_data_and_metadata(IMAGE))):
         item = DataItem.new_data_item(xdata)
         handler = handlers[suffix](folder / f"{name}{suffix}")
-        handler.write_data(np.asarray(item.data), datetime.datetime(2024, 1, 1))
-        handler.write_properties(item.write_to_dict(), datetime.datetime(2024, 1, 1))
+        array, when = np.asarray(item.data), datetime.datetime(2024, 1, 1)
+        newer = "data_descriptor" in inspect.signature(handler.write_data).parameters
+        handler.write_data(array, *([xdata.data_descriptor] if newer else []), when)
+        handler.write_properties(item.write_to_dict(), when)
         handler.close()
         item.close()
 

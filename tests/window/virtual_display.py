@@ -62,6 +62,7 @@ def run_swift(name, script, out, *, home, specimen="plasmonic", seconds=150):
         "AUTOEXP_VIRTUAL_STEM": str(specimen),
         "SWIFT_SCRIPT": str(script),
         "SWIFT_OUT": str(out),
+        "AUTOEXP_PRACTICE_FOLDER": str(out / "work"),
     }
     command = [str(LAUNCHER), sys.prefix, str(HERE / "swift_app.py")]
     with open(out / "log.txt", "w") as log:

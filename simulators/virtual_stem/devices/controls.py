@@ -6,7 +6,7 @@ import typing
 
 from nion.device_kit import InstrumentDevice
 from nion.instrumentation import stem_controller
-from nion.utils import Geometry
+from nion.utils import Geometry, Stream
 
 from virtual_stem.faults import CONTROL_FAULTS, Fault, Faults
 from virtual_stem.geometry import ScanGeometry
@@ -34,6 +34,7 @@ class Instrument(InstrumentDevice.Instrument):
         super().__init__(instrument_id, values, axes)
         self.stage_size_nm = round(microscope.specimen.size_nm)
         self._microscope = microscope
+        self._values = values
 
     def get_autostem_properties(self) -> typing.Mapping[str, typing.Any]:
         return {**super().get_autostem_properties(), "simulated": True}
@@ -45,6 +46,9 @@ class Instrument(InstrumentDevice.Instrument):
 
     def camera_readout_area(self, camera_type: str) -> tuple[int, int, int, int]:
         return 0, 0, *self.camera_sensor_dimensions(camera_type)
+
+    def get_control_try_value_stream(self, control_name: str) -> Stream.AbstractStream[stem_controller.TryValue[float]]:
+        return self._values.get_control_try_value_stream(control_name)
 
     @property
     def counts_per_electron(self) -> int:
@@ -65,6 +69,7 @@ class ValueManager(InstrumentDevice.ValueManagerLike):
     def __init__(self, microscope: VirtualMicroscope):
         self._microscope = microscope
         self.faults = Faults("control", CONTROL_FAULTS)
+        self._streams: dict[str, Stream.ValueStream[stem_controller.TryValue[float]]] = {}
 
     def get_value(self, name: str) -> float | None:
         if name in ENERGY_OFFSETS:
@@ -86,6 +91,8 @@ class ValueManager(InstrumentDevice.ValueManagerLike):
             return False
         if self.faults.take() is not Fault.STUCK:
             self._microscope.controls[name] = float(value)
+            for watched, stream in self._streams.items():
+                stream.value = self._try(watched)
         return True
 
     def inform_value(self, name: str, value: float) -> bool:
@@ -113,6 +120,14 @@ class ValueManager(InstrumentDevice.ValueManagerLike):
 
     def get_reference_setting_index(self, settings_control: str) -> int:
         return 0
+
+    def get_control_try_value_stream(self, control_name: str) -> Stream.AbstractStream[stem_controller.TryValue[float]]:
+        """The value of a control as it changes, as newer versions of Swift ask for it."""
+        return self._streams.setdefault(control_name, Stream.ValueStream(self._try(control_name)))
+
+    def _try(self, name: str) -> stem_controller.TryValue[float]:
+        value = self.get_value(name)
+        return stem_controller.TryValue(value, None if value is not None else KeyError(name))
 
 
 class AxisDescription(stem_controller.AxisDescription):
