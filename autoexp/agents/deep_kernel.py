@@ -25,7 +25,6 @@ from autoexp.plan import (
 )
 
 STREAM = 12
-THOMPSON_CANDIDATES = 20_000
 LEVEL_90 = 1.6448536269514722
 Mask = npt.NDArray[np.bool_]
 
@@ -79,6 +78,8 @@ class DeepKernelPolicy:
 
     def ingest(self, outcomes: Sequence[Outcome]) -> None:
         """Learn finite values; whatever became of them, measured places are not suggested again."""
+        if not outcomes:
+            return
         for outcome in outcomes:
             row = self._row(outcome.candidate, outcome.position)
             self._space.add(row)
@@ -127,8 +128,11 @@ class DeepKernelPolicy:
     def _decide(self, posterior: Posterior, free: Mask, rows: Sequence[int], rng: np.random.Generator) -> Suggestion:
         """The candidate that the acquisition function values most."""
         with posterior.believing(rows, self._surrogate.pending_noise()):
-            values = np.where(free, self._values(posterior, free, rng), -np.inf)
-            row = int(np.nanargmax(values))
+            values = self._values(posterior, free, rng)
+            values = np.where(free & (values == values), values, -np.inf)
+            row = int(values.argmax())
+            if not np.isfinite(values[row]):
+                return self._fill(free, rows, rng)
             mean, std = posterior.mean[row], np.sqrt(posterior.variance[row])
             reason = self._why(mean, std, posterior)
         y, x = self._candidates.positions[row]
@@ -156,7 +160,7 @@ class DeepKernelPolicy:
             case MaximumVariance():
                 return acquisition.maximum_variance(std)
             case ThompsonSampling():
-                return _thompson(posterior, free, rng)
+                return acquisition.thompson_sample(posterior, free, rng)
 
     def _why(self, mean: float, std: float, posterior: Posterior) -> str:
         """One sentence for the operator; ``mean`` and ``std`` are the noise-free target's."""
@@ -178,20 +182,6 @@ class DeepKernelPolicy:
                 judgement = f"may be {high}: little is known of such a place"
         trouble = f"; {self._surrogate.trouble}" if self._surrogate.trouble else ""
         return f"predicted {value:.3g} ± {spread:.1g}: {judgement}{trouble}"
-
-
-def _thompson(posterior: Posterior, free: Mask, rng: np.random.Generator) -> Array:
-    """One joint draw from the posterior (Thompson 1933), -inf where none was made.
-
-    With more than ``THOMPSON_CANDIDATES`` to choose from, the draw is made at that many of them, chosen at random: a
-    draw's maximum over so many differs little from that over all.
-    """
-    columns = np.flatnonzero(free)
-    if len(columns) > THOMPSON_CANDIDATES:
-        columns = np.sort(rng.choice(columns, THOMPSON_CANDIDATES, replace=False))
-    values = np.full(len(free), -np.inf)
-    values[columns] = posterior.draw(columns, rng)
-    return values
 
 
 def _model(kernel: str, candidates: Candidates, views: Views, seed: int) -> Model:

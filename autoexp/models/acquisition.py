@@ -1,18 +1,21 @@
 """Acquisition functions: how much a measurement is worth, given mean and standard deviation of the noise-free target.
 
-All are pure functions of (n,) arrays, for a target that is to be maximised; to minimise one, flip the sign of the
-target. Improvement is in logarithms, since the thing itself underflows at a few standard deviations below the best and
-then says nothing about where to look (Ament et al. 2023, "Unexpected improvements to expected improvement").
+All are pure functions, for a target that is to be maximised; to minimise one, flip the sign of the target. Improvement
+is in logarithms, since the thing itself underflows a few standard deviations below the best and then says nothing about
+where to look (Ament et al. 2023, "Unexpected improvements to expected improvement").
 """
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
 from autoexp.models.kernel import Array
+from autoexp.models.posterior import Posterior
 
 TINY = 1e-12
+SAMPLED = 20_000
 
 
 def log_expected_improvement(mean: Array, std: Array, best: float, xi: float = 0.0) -> Array:
@@ -50,6 +53,25 @@ def log_probability_of_improvement(mean: Array, std: Array, best: float, xi: flo
 def upper_confidence_bound(mean: Array, std: Array, beta: float = 2.0) -> Array:
     """Mean plus ``beta`` standard deviations (Srinivas et al. 2010, with β of theirs being the square of this)."""
     return mean + beta * std
+
+
+def thompson_sample(posterior: Posterior, free: npt.NDArray[np.bool_], rng: np.random.Generator) -> Array:
+    """One joint draw of the target (n,) from the posterior (Thompson 1933); -inf where none was made.
+
+    With more than ``SAMPLED`` candidates to choose from, the draw is made at that many of them, chosen at random: the
+    maximum over so many hardly differs from that over all.
+
+    Args:
+        posterior: over all n candidates.
+        free: (n,) where one may measure.
+        rng: draws it.
+    """
+    columns = np.flatnonzero(free)
+    if len(columns) > SAMPLED:
+        columns = np.sort(rng.choice(columns, SAMPLED, replace=False))
+    values = np.full(len(free), -np.inf)
+    values[columns] = posterior.draw(columns, rng)
+    return values
 
 
 def maximum_variance(std: Array) -> Array:

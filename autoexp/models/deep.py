@@ -12,7 +12,7 @@ marginal likelihood, Lotfi et al. 2022), which brought that to 78 to 91 %. The f
 from __future__ import annotations
 
 import copy
-from importlib.util import find_spec
+from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -70,7 +70,7 @@ class DeepKernel:
         """Train the network on the measured patches, describe all candidates by it, then fit the kernel to that."""
         import torch
 
-        held = np.random.default_rng([self._seed, len(y)]).permutation(len(y)) < len(y) // HELD_BACK
+        held = np.random.default_rng([self._seed, len(y)]).permutation(len(y)) < max(1, len(y) // HELD_BACK)
         x = torch.from_numpy(self._patches(rows))
         network = _network(x.shape[1], torch.Generator().manual_seed(self._seed))
         _train(network, x, y, noise, held)
@@ -85,17 +85,19 @@ class DeepKernel:
 
 
 def require_torch() -> None:
-    """See that the libraries of the deep kernel are there.
+    """Import the libraries of the deep kernel.
 
     Raises:
-        MissingDependencyError: they are not; the message holds the line that installs them.
+        MissingDependencyError: one is missing or broken; the message holds the line that installs it.
     """
-    missing = [name for name in ("torch", "gpytorch") if find_spec(name) is None]
-    if missing:
-        raise MissingDependencyError(
-            f"The deep kernel needs {' and '.join(missing)}. Install with: {INSTALL}. "
-            "The default kernel, 'views', needs neither."
-        )
+    for name in ("torch", "gpytorch"):
+        try:
+            import_module(name)
+        except (ImportError, OSError) as error:  # a broken library fails to load as often as a missing one
+            raise MissingDependencyError(
+                f"The deep kernel needs {name}, which cannot be imported ({error}). Install it with: {INSTALL}. "
+                "The default kernel, 'views', does without."
+            ) from error
 
 
 def _network(inputs: int, generator: torch.Generator) -> torch.nn.Sequential:
@@ -106,7 +108,7 @@ def _network(inputs: int, generator: torch.Generator) -> torch.nn.Sequential:
     sizes = (inputs, *HIDDEN, EMBEDDING)
     layers: list[nn.Module] = []
     for wide, narrow in pairwise(sizes):
-        layer = nn.utils.skip_init(nn.Linear, wide, narrow, dtype=torch.float64)
+        layer = nn.utils.skip_init(nn.Linear, wide, narrow, dtype=torch.float64)  # type: ignore[no-untyped-call]
         nn.init.xavier_normal_(layer.weight, generator=generator)
         nn.init.zeros_(layer.bias)
         layers += [layer, nn.ReLU()]
@@ -140,7 +142,7 @@ def _train(network: torch.nn.Module, x: torch.Tensor, y: Array, noise: Array, he
             best, waited, kept = density, 0, copy.deepcopy(network.state_dict())
         elif (waited := waited + 1) > PATIENCE:
             break
-        (-gp.log_posterior() / len(x)).backward()
+        (-gp.log_posterior() / len(x)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     network.load_state_dict(kept)
 

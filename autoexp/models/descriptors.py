@@ -59,7 +59,7 @@ def _structure(image: Map, sigma: float) -> list[Map]:
 
 def windows(tile: Map, centres: Points, patch: int) -> Map:
     """The patches (n, patch, patch) round the centres (n, 2), to the nearest pixel."""
-    corner = np.floor(centres - patch / 2 + 0.5 - 1e-6).astype(int)
+    corner = np.floor(centres - patch / 2 + 0.5 + 1e-6).astype(int)  # as Candidates.patches rounds
     return np.asarray(np.lib.stride_tricks.sliding_window_view(tile, (patch, patch))[corner[:, 0], corner[:, 1]])
 
 

@@ -77,7 +77,7 @@ def compute_views(candidates: Candidates) -> Views:
         raw["derivatives"][indices] = derivatives(tile, centres, frame.patch)
         raw["patch"][indices] = (windows(tile, centres, frame.patch).reshape(len(indices), -1) - mean) @ basis
         raw["random"][indices] = bank(tile, centres, frame.patch)
-    views = {
+    views: dict[str, npt.NDArray[np.floating]] = {
         "derivatives": principal(scaled(raw.pop("derivatives")), COMPONENTS["derivatives"]),
         "patch": raw.pop("patch"),
         "random": principal(scaled(raw.pop("random")), COMPONENTS["random"]),

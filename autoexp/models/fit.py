@@ -51,7 +51,7 @@ class Objective:
         return -float(value + self._priors.log_density(hyper)), -(gradient + self._priors.slope(log))
 
     def _kernels(self, hyper: Hyperparameters) -> tuple[Array, Array]:
-        """Of each view (v, pairs): its kernel, and the derivative by the logarithm of its length, a² t² (1 + t)/3 e^-t."""
+        """For each view (v, pairs): its kernel, and a² t² (1 + t)/3 e^-t, its derivative by the log of its length."""
         t = self._r5 / hyper.length[:, None]
         decay = np.exp(-t)
         decay *= hyper.variance[:, None]

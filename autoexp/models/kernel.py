@@ -67,7 +67,7 @@ class Hyperparameters:
     @property
     def log(self) -> Array:
         """(2 v + 1,) logarithms: variances, lengths, noise."""
-        return np.log(np.concatenate([self.variance, self.length, [self.noise]]))
+        return np.asarray(np.log(np.concatenate([self.variance, self.length, [self.noise]])))
 
     @property
     def signal(self) -> float:

@@ -55,9 +55,12 @@ class Posterior:
         self._rows = list(map(int, rows))
         self._y = list(map(float, y))
         self._noise = list(map(float, noise))
-        self._L = np.zeros((self._n, self._n))
-        self._V = np.zeros((self._n, len(views[0])), self._dtype)
+        self._L = np.empty((0, 0))
+        self._V = np.empty((0, len(views[0])), self._dtype)
         self._reserve(self._n)
+        self._beta = np.empty(0)
+        self.mean = np.zeros(len(views[0]))
+        self.variance = np.full(len(views[0]), hyper.signal)
         self._condition()
 
     def __len__(self) -> int:
@@ -129,12 +132,11 @@ class Posterior:
         K[np.diag_indices(n)] = self._hyper.signal + self._hyper.noise + np.asarray(self._noise)
         L = self._L[:n, :n] = np.linalg.cholesky(K)
         self._beta = linalg.solve_triangular(L, np.asarray(self._y), lower=True)
-        self.mean = np.empty(len(self._views[0]))
-        self.variance = np.empty_like(self.mean)
+        inverse = linalg.solve_triangular(L, np.eye(n), lower=True).astype(self._dtype)  # so that V is one product
+        beta = self._beta.astype(self._dtype)
         for part in self._blocks(n):
-            V = linalg.solve_triangular(L, self._kernel(rows, part), lower=True, check_finite=False)
-            self._V[:n, part] = V
-            self.mean[part] = self._beta @ V
+            V = np.matmul(inverse, self._kernel(rows, part), out=self._V[:n, part])
+            self.mean[part] = beta @ V
             self.variance[part] = np.maximum(self._hyper.signal - np.einsum("nc,nc->c", V, V), 0.0)
 
     def _append(self, row: int, noise: float) -> Floats:
@@ -143,16 +145,16 @@ class Posterior:
         self._reserve(n + 1)
         X = tuple(np.asarray(view[[*self._rows, row]], dtype=np.float64) for view in self._views)
         k = covariance(tuple(x[:-1] for x in X), tuple(x[-1:] for x in X), self._hyper)[:, 0]
-        l = linalg.solve_triangular(self._L[:n, :n], k, lower=True)
+        row_of_L = linalg.solve_triangular(self._L[:n, :n], k, lower=True)
         floor = self._hyper.noise + noise
-        pivot = np.sqrt(max(self._hyper.signal + floor - l @ l, floor))
-        weights = l.astype(self._dtype)
+        pivot = np.sqrt(max(self._hyper.signal + floor - row_of_L @ row_of_L, floor))
+        weights = row_of_L.astype(self._dtype)
         for part in self._blocks(1):
             v = self._kernel([row], part)[0]
             v -= weights @ self._V[:n, part]
             v /= pivot
             self._V[n, part] = v
-        self._L[n, :n], self._L[n, n] = l, pivot
+        self._L[n, :n], self._L[n, n] = row_of_L, pivot
         self._rows.append(row)
         self._noise.append(noise)
         self._n = n + 1
@@ -170,10 +172,11 @@ class Posterior:
         return (slice(start, min(start + step, total)) for start in range(0, total, step))
 
     def _reserve(self, count: int) -> None:
-        """Room for ``count`` rows; grown by a quarter, so that a copy is rare."""
-        if count < len(self._L):
+        """Room for ``count`` rows and for a quarter more, so that a copy is rare; what is not used takes no memory."""
+        held = len(self._L)
+        if count <= held:
             return
         room = count + max(16, count // 4)
-        L, V = np.zeros((room, room)), np.zeros((room, self._V.shape[1]), self._dtype)
-        L[: len(self._L), : len(self._L)], V[: len(self._V)] = self._L, self._V
+        L, V = np.zeros((room, room)), np.empty((room, self._V.shape[1]), self._dtype)
+        L[:held, :held], V[:held] = self._L, self._V
         self._L, self._V = L, V

@@ -76,7 +76,8 @@ class AdditiveGP(gpytorch.models.ExactGP):  # type: ignore[misc]
         """Log marginal likelihood of the targets plus log prior density of the hyperparameters."""
         self.train()
         marginal = gpytorch.mlls.ExactMarginalLogLikelihood(self.likelihood, self)
-        return marginal(self(*self.train_inputs), self.train_targets) * len(self.train_targets)
+        value: torch.Tensor = marginal(self(*self.train_inputs), self.train_targets)
+        return value * len(self.train_targets)
 
     def predict(self, x: torch.Tensor) -> tuple[Array, Array]:
         """Mean and variance (m,) of the noise-free target at (m, Σ d_v) points."""
@@ -89,7 +90,7 @@ class AdditiveGP(gpytorch.models.ExactGP):  # type: ignore[misc]
 def reference_model(
     views: tuple[Floats, ...], y: Array, noise: Array, hyper: Hyperparameters, priors: Priors | None = None
 ) -> AdditiveGP:
-    """The gpytorch twin of the array code, for measured points with views (n, d_v), targets and noise variances (n,)."""
+    """The gpytorch twin of the array code; arguments as for ``autoexp.models.fit.Objective``."""
     x = torch.from_numpy(np.concatenate(views, axis=1).astype(np.float64))
     dims = [view.shape[1] for view in views]
     model = AdditiveGP(x, torch.from_numpy(np.array(y)), torch.from_numpy(np.array(noise)), dims, priors)

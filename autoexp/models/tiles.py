@@ -49,13 +49,14 @@ class Frame:
         factor = max(1, round(candidates.spec.pixels / PATCH_PX))
         rows = max(1, candidates.image.size // SAMPLED_PX)  # whole rows: a mapped file is read in pages
         sample = np.asarray(candidates.image[::rows], dtype=np.float64)
+        mean, spread = float(sample.mean()), float(sample.std())
         return cls(
             image=candidates.image,
             factor=factor,
             patch=max(1, candidates.spec.pixels // factor),
             centres=candidates.centres / factor,
-            offset=float(sample.mean()),
-            scale=float(sample.std()) or 1.0,
+            offset=mean,
+            scale=spread if spread > 1e-9 * abs(mean) else 1.0,  # below that it is rounding, not structure
         )
 
     def tiles(self, margin: int) -> Iterator[tuple[Indices, Map, Points]]:

@@ -29,6 +29,7 @@ def swift_session(devices: Devices) -> Iterator[None]:
     """Bring Swift's hardware layer up with the given devices, without the application; tidy up on the way out."""
     with tempfile.TemporaryDirectory() as folder:
         loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)  # Swift asks for the current one as devices are registered
         HardwareSource.run()
         camera_base.run(pathlib.Path(folder))
         scan_base.run(pathlib.Path(folder))
@@ -44,4 +45,5 @@ def swift_session(devices: Devices) -> Iterator[None]:
             scan_base.stop()
             camera_base.stop()
             HardwareSource.stop()
+            asyncio.set_event_loop(None)
             loop.close()

@@ -237,7 +237,8 @@ class SwiftInstrument:
         """Park the probe, and make sure that it is where it was sent.
 
         Raises:
-            InstrumentBusyError: the probe is not there; somebody else moves it.
+            BadFrameError: the probe is not parked at all.
+            InstrumentBusyError: the probe is elsewhere; somebody else moves it.
         """
         self._move_probe(Geometry.FloatPoint(y=position[0], x=position[1]))
         self._require_probe_at(position)
@@ -251,11 +252,12 @@ class SwiftInstrument:
 
     def _require_probe_at(self, position: Position) -> None:
         now = self._stem.probe_position
-        if now is None or abs(now.y - position[0]) + abs(now.x - position[1]) > 1e-6:
-            where = "nowhere" if now is None else f"({now.y:.4f}, {now.x:.4f})"
+        if now is None:  # nobody wants it elsewhere: Swift lets go of the probe when its scan's data item is deleted
+            raise BadFrameError("The probe was let go of during the exposure; the spectrum was discarded.")
+        if abs(now.y - position[0]) + abs(now.x - position[1]) > 1e-6:
             raise InstrumentBusyError(
-                f"The probe was sent to ({position[0]:.4f}, {position[1]:.4f}) but is at {where}: somebody else moved "
-                "it. Leave the probe to the experiment, then resume."
+                f"The probe was sent to ({position[0]:.4f}, {position[1]:.4f}) but is at ({now.y:.4f}, {now.x:.4f}): "
+                "somebody else moved it. Leave the probe to the experiment, then resume."
             )
 
     def _camera_parameters(self, spec: SpectrumSpec) -> typing.Any:

@@ -29,7 +29,7 @@ def lorentzian(energy_eV: Array, centre_eV: npt.ArrayLike, fwhm_eV: npt.ArrayLik
 
 
 def bulk_plasmon(energy_eV: Array, plasmon_eV: float, fwhm_eV: float) -> Array:
-    """Drude volume-loss function (Egerton eq. 3.43), normalised to unit area over all positive losses; shape (E,).
+    """Drude volume-loss function (Egerton section 3.3.1), normalised to unit area over all positive losses; shape (E,).
 
     The width must be less than twice the plasmon energy.
     """
@@ -41,7 +41,7 @@ def bulk_plasmon(energy_eV: Array, plasmon_eV: float, fwhm_eV: float) -> Array:
 
 
 def power_law(energy_eV: Array, amplitude: npt.ArrayLike, exponent: npt.ArrayLike, at_eV: float) -> Array:
-    """Background A (E / at_eV)^-r, with A the intensity at ``at_eV`` (Egerton eq. 4.51); shape (..., E)."""
+    """Background A (E / at_eV)^-r, with A the intensity at ``at_eV`` (Egerton section 4.4); shape (..., E)."""
     ratio = np.maximum(energy_eV, 1.0) / at_eV
     return np.asarray(
         np.asarray(amplitude, dtype=float)[..., None] * ratio ** -np.asarray(exponent, dtype=float)[..., None]
@@ -65,7 +65,7 @@ def scattered(source: Array, single: Array, times: int, dispersion_eV: float) ->
     """What a source becomes after one, two, ... inelastic events, each with the same distribution.
 
     A spectrum through a thickness of t mean free paths is the source and these, with the weights of a Poisson
-    distribution, exp(-t) t^n / n! (Egerton eq. 4.1); see :func:`poisson_weights`.
+    distribution, exp(-t) t^n / n! (Egerton section 3.4.1); see :func:`poisson_weights`.
 
     Args:
         source: (k, E) what enters: the zero-loss peak, or an edge.

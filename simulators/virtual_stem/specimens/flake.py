@@ -25,7 +25,7 @@ LAYER = 0.085  # thickness of one layer, in inelastic mean free paths
 FILM = 0.05  # of the supporting film
 EDGE_NM = 5.0  # decay of the edge modes with the distance from their step
 CRITICAL_DOSE_E_NM2 = 1.2e7
-PLASMONS = 4
+PLASMONS = 4  # at once, at most
 
 
 class LayeredFlake(MixtureSpecimen):
@@ -103,11 +103,9 @@ class LayeredFlake(MixtureSpecimen):
         line = ((np.arange(PIXELS) + 0.5) / PIXELS - 0.5) * self.size_nm
         sheet = ndimage.gaussian_filter(self._layers, 2 * PIXELS / self.size_nm)
         for angle in rng.uniform(0, np.pi, 3):
-            across = (
-                line[:, None] * np.cos(angle) + line[None] * np.sin(angle) - rng.uniform(-0.25, 0.25) * self.size_nm
-            )
+            across = line[:, None] * np.cos(angle) + line[None] * np.sin(angle)
             along = line[None] * np.cos(angle) - line[:, None] * np.sin(angle)
-            across = across + 6 * np.sin(along / rng.uniform(40, 70))
+            across += 6 * np.sin(along / rng.uniform(40, 70)) - rng.uniform(-0.25, 0.25) * self.size_nm
             half = rng.uniform(3, 6)
             ridge = (1 / (1 + np.exp(np.clip((np.abs(across) - half) / 0.6, -40, 40)))).astype(np.float32)
             self._layers += 2 * np.minimum(sheet, 2.5) * ridge
@@ -115,26 +113,10 @@ class LayeredFlake(MixtureSpecimen):
 
 
 def _terraces(rng: np.random.Generator, size_nm: float) -> list[tuple[Polygon, int]]:
-    """The flake itself and the terraces on it, each with its number of layers; twelve sides, 30 degrees apart."""
+    """The flake itself and the terraces on it, each with its number of layers; their sides are 30 degrees apart."""
     turn = rng.uniform(0, np.pi / 6)
     flake = Polygon.irregular(rng, rng.uniform(-30, 30, 2), 0.44 * size_nm, 12, turn)
-    found = [(flake, 2)]
-    for _ in range(400):
-        if len(found) == 15:
-            break
-        centre = rng.uniform(-0.4, 0.4, 2) * size_nm
-        if flake.distance(centre[None])[0][0] > -25:
-            continue
-        terrace = Polygon.irregular(rng, centre, rng.uniform(25, 95), 6, turn + rng.integers(2) * np.pi / 6)
-        kinds = round((terrace.angle[0] - turn) / (np.pi / 6)) % 2
-        found.append((_alternating(rng, terrace, turn, kinds), int(rng.choice([1, 1, 2, 3]))))
-    return found
-
-
-def _alternating(rng: np.random.Generator, polygon: Polygon, turn: float, first: int) -> Polygon:
-    """The polygon with twelve sides, so that steps of both kinds occur; the added ones cut its corners."""
-    angle = turn + np.pi / 6 * np.arange(12)
-    apothem = np.empty(12)
-    apothem[first::2] = polygon.apothem
-    apothem[1 - first :: 2] = float(polygon.apothem.mean()) * rng.uniform(0.85, 1.15, 6)
-    return Polygon(polygon.centre, angle, apothem)
+    centres = rng.uniform(-0.4, 0.4, (200, 2)) * size_nm
+    inside = centres[flake.distance(centres)[0] < -25][:14]
+    terraces = [Polygon.irregular(rng, centre, rng.uniform(25, 95), 12, turn) for centre in inside]
+    return [(flake, 2), *((terrace, int(rng.choice([1, 1, 2, 3]))) for terrace in terraces)]

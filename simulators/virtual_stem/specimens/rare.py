@@ -21,18 +21,19 @@ HALF_LENGTH_NM = 26.0
 HALF_WIDTH_NM = 9.0
 DISC_NM = 12.6
 GAP_NM = 5.0
-GAP_DECAY_NM = 8.0
-SPACING_NM = 8.0  # between what does not belong together
+GAP_DECAY_NM = 6.0
+SPACING_NM = 12.0  # between what does not belong together
 
 # A motif is its parts as (y, x, turn): rods in units of nm and rad, a disc where the turn is None.
 Part = tuple[float, float, float | None]
+_APART = DISC_NM + GAP_NM / 2
 _BESIDE = HALF_WIDTH_NM + GAP_NM / 2
 _END = HALF_LENGTH_NM + GAP_NM / 2
 _CORNER = HALF_LENGTH_NM + HALF_WIDTH_NM * 0.3
 MOTIFS: dict[str, tuple[float, tuple[Part, ...]]] = {
     "disc": (0.20, ((0.0, 0.0, None),)),
     "rod": (0.30, ((0.0, 0.0, 0.0),)),
-    "two discs": (0.08, ((-_BESIDE * 1.4, 0.0, None), (_BESIDE * 1.4, 0.0, None))),
+    "two discs": (0.08, ((-_APART, 0.0, None), (_APART, 0.0, None))),
     "side by side": (0.16, ((-_BESIDE, 0.0, np.pi / 2), (_BESIDE, 0.0, np.pi / 2))),
     "end to side": (0.13, ((-_END / 2, 0.0, 0.0), (_END / 2 + HALF_WIDTH_NM, 0.0, np.pi / 2))),
     "corner": (0.13, ((-_CORNER / 2, 0.0, 0.0), (_CORNER / 2 + 2, _CORNER - 2, np.pi / 2))),
@@ -115,6 +116,7 @@ def _without_overlap(places: Array, reach: Array) -> list[int]:
 
 
 def _assemble(rng: np.random.Generator, names: list[str], places: Array) -> Particles:
+    """The particles of the named motifs, each turned at random about its place; no two are of quite the same size."""
     centre, half, radius, angle = [], [], [], []
     for name, place in zip(names, places, strict=True):
         turn = rng.uniform(0, np.pi)
@@ -125,8 +127,10 @@ def _assemble(rng: np.random.Generator, names: list[str], places: Array) -> Part
             half.append([DISC_NM] * 2 if disc else [HALF_LENGTH_NM, HALF_WIDTH_NM])
             radius.append(DISC_NM if disc else HALF_WIDTH_NM * 0.95)
             angle.append(turn if own is None else turn + own)
-    sizes = np.asarray(half) * rng.uniform(0.95, 1.0, (len(half), 1))
-    return Particles(np.asarray(centre), sizes, np.asarray(radius) * 0.95, np.asarray(angle))
+    shrunk = rng.uniform(0.95, 1.0, len(half))
+    return Particles(
+        np.asarray(centre), np.asarray(half) * shrunk[:, None], np.asarray(radius) * shrunk, np.asarray(angle)
+    )
 
 
 def _contacts(particles: Particles) -> tuple[Array, Array]:
