@@ -15,11 +15,11 @@ help:  ## what there is to make
 $(VENV)/.installed: setup.py constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint $(CONSTRAINTS) torch==2.13.0
-	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable .
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[dkl]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[test,export]'
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[dkl,test,export]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
@@ -31,6 +31,7 @@ demo: $(VENV)/.installed  ## a whole experiment on the virtual microscope, and i
 
 test: $(VENV)/.installed-test  ## unit, property, headless-Swift and real-window tests
 	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python tests/newest_python.py
 
 test-all: $(VENV)/.installed-test  ## the slower tier as well: Swift's own device suites
 	$(BIN)/python -m pytest
@@ -51,6 +52,6 @@ docs: $(VENV)/.installed-docs  ## the documentation, in docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 clean:  ## forget the environment and everything that was built
-	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-newest build dist docs/_build .mypy_cache .ruff_cache .pytest_cache
 
 .PHONY: help demo test test-all lint app bench docs clean

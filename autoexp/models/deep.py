@@ -117,7 +117,7 @@ def _network(inputs: int, generator: torch.Generator) -> torch.nn.Sequential:
 
 def _scaled(embedding: torch.Tensor, all_of_them: torch.Tensor) -> torch.Tensor:
     """The embedding as wide as a standardised view, so that the model's priors hold for it."""
-    spread = all_of_them.var(0, correction=0).sum().sqrt().clamp_min(1e-6)
+    spread = (all_of_them.var(0, correction=0).sum() + 1e-12).sqrt()
     return (embedding - all_of_them.mean(0)) / spread
 
 

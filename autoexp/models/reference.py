@@ -82,7 +82,7 @@ class AdditiveGP(gpytorch.models.ExactGP):  # type: ignore[misc]
     def predict(self, x: torch.Tensor) -> tuple[Array, Array]:
         """Mean and variance (m,) of the noise-free target at (m, Σ d_v) points."""
         self.eval()
-        with torch.no_grad(), gpytorch.settings.fast_pred_var(False):
+        with torch.no_grad(), gpytorch.settings.debug(False), gpytorch.settings.fast_pred_var(False):
             prediction = self(x)
             return prediction.mean.numpy(), prediction.variance.numpy()
 

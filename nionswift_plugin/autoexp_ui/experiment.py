@@ -11,8 +11,11 @@ import dataclasses
 import gettext
 import logging
 import pathlib
+import subprocess
+import sys
 import time
 import typing
+import webbrowser
 
 from nion.swift import Facade
 from nion.swift.model import Notification
@@ -31,6 +34,7 @@ from autoexp.swift import preferences
 from autoexp.unfinished import UnfinishedRun, close_unfinished, find_unfinished
 from nionswift_plugin.autoexp_ui import devices as devices_module
 from nionswift_plugin.autoexp_ui import form as form_module
+from nionswift_plugin.autoexp_ui import helm as helm_module
 from nionswift_plugin.autoexp_ui import live_data as live_data_module
 from nionswift_plugin.autoexp_ui import steering, workspace
 
@@ -71,14 +75,12 @@ class Experiment:
         self._engine: Engine | None = None
         self._live: live_data_module.LiveData | None = None
         self._task: asyncio.Task[None] | None = None
-        self._watches: dict[str, tuple[steering.GraphicsWatch, typing.Any]] = {}
-        self._graphics_changed = False
-        self._settings_changed = False
-        self._requested: set[str] = set()
+        self._helm: helm_module.Helm | None = None
         self._told_error = ""
         self.taken: TakenOverview | None = None
         self.busy = False
         self.message = ""
+        self.asked = ""
         self.unfinished: list[UnfinishedRun] = []
         self.changed_event = Event.Event()
 
@@ -183,18 +185,25 @@ class Experiment:
 
     def stop(self) -> None:
         """Finish the present point and end."""
-        if self._engine is not None:
+        if self._engine is not None and self.running:
+            self._ask(_("Stopping after this spectrum …"))
             self._engine.stop()
 
     def abort(self) -> None:
         """End at once."""
-        if self._engine is not None:
+        if self._engine is not None and self.running:
+            self._ask(_("Aborting …"))
             self._engine.abort()
 
     def undo(self) -> None:
         """Take back the latest steering command."""
         if self._engine is not None:
             self._engine.steer(ev.Undo())
+
+    def show_report(self) -> None:
+        """Write the report of the latest run, in a program of its own, and show it in the browser."""
+        if self._engine is not None and not self.busy:
+            self._spawn(self._show_report(self._engine.folder))
 
     def add_region(self, exclude: bool) -> None:
         """Put a rectangle on the overview."""
@@ -221,9 +230,7 @@ class Experiment:
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        for watch, _listener in self._watches.values():
-            watch.close()
-        self._watches.clear()
+        self._let_go_of_helm()
         self._form_listener = None
         self._live = None
         self.taken = None
@@ -261,12 +268,14 @@ class Experiment:
         )
         self.message = ""
         self._told_error = ""
-        self._requested = set()
         self._engine = engine
         self._live = live_data_module.LiveData(self._document_controller, folder.name, identity.simulated, folder)
         if overview_item is not None:
             self._live.adopt_overview(overview_item)
         self.taken = None
+        self._helm = helm_module.Helm(
+            self._document_controller.document_model, self._form, engine, self._live, self._say
+        )
         engine.start()
         self._task = self._document_controller.event_loop.create_task(self._watch(engine, self._live))
 
@@ -298,20 +307,15 @@ class Experiment:
             self._say(_("The results cannot be shown any more; the run goes on and is saved in its folder."))
         finally:
             self._task = None
+            self._let_go_of_helm()
+            self.asked = ""
             self.changed_event.fire()
 
     def _refresh(self, engine: Engine, live: live_data_module.LiveData) -> None:
         live.update(engine.state, engine.prediction)
         workspace.arrange(self._document_controller, live)
-        self._watch_graphics("overview", live.display_item("overview"))
-        self._watch_graphics("spectra", live.display_item("spectra"))
-        if self._graphics_changed:
-            self._graphics_changed = False
-            self._steer_by_graphics(engine, live)
-        if self._settings_changed:
-            self._settings_changed = False
-            self._steer_by_form(engine)
-            self._show_windows(engine, live)
+        if self._helm is not None:
+            self._helm.steer()
         self.changed_event.fire()
 
     def _tell_ending(self, engine: Engine) -> None:
@@ -322,91 +326,10 @@ class Experiment:
             text = "\N{WARNING SIGN} " + title
             Notification.notify(Notification.Notification("org.autoexp.error", text, title, status.reason))
 
-    # --- steering
-
-    def _watch_graphics(self, key: str, display_item: typing.Any) -> None:
-        old = self._watches.get(key)
-        if display_item is None or (old is not None and old[0].display_item is display_item):
-            return
-        if old is not None:
-            old[0].close()
-        watch = steering.GraphicsWatch(display_item)
-        listener = watch.changed_event.listen(ReferenceCounting.weak_partial(Experiment._on_graphics, self))
-        self._watches[key] = watch, listener
-        if key == "spectra" and self._engine is not None and self._live is not None:
-            self._show_windows(self._engine, self._live)
-        self._graphics_changed = True
-
-    def _on_graphics(self) -> None:
-        self._graphics_changed = True
-
     def _on_form(self) -> None:
-        self._settings_changed = True
+        if self._helm is not None:
+            self._helm.form_changed()
         self.changed_event.fire()
-
-    def _steer_by_graphics(self, engine: Engine, live: live_data_module.LiveData) -> None:
-        settings = engine.state.settings
-        overview = live.display_item("overview")
-        if overview is not None and settings is not None:
-            wanted = {r.id: r for r in steering.regions_of(overview)}
-            present = {r.id: r for r in settings.regions}
-            for region_id in present.keys() - wanted.keys():
-                engine.steer(ev.RemoveRegion(id=region_id))
-            for region_id, region in wanted.items():
-                if present.get(region_id) != region:
-                    engine.steer(ev.AddRegion(region=region))
-            for name, position in steering.requested_points(overview).items():
-                if name not in self._requested and engine.steer(ev.MeasureHere(id=name, position=position)):
-                    self._requested.add(name)
-        self._read_windows(engine, live)
-
-    def _steer_by_form(self, engine: Engine) -> None:
-        settings = engine.state.settings
-        if settings is None or engine.status.ending is not None:
-            return
-        try:
-            scalarizer, agent, budget = (
-                self._form.make_scalarizer(),
-                self._form.make_agent(),
-                self._form.make_budget(),
-            )
-        except AutoexpError as error:
-            self._say(str(error))
-            return
-        self.message = ""
-        if scalarizer != settings.scalarizer:
-            engine.steer(ev.SetScalarizer(scalarizer=scalarizer))
-        if agent != settings.agent:
-            engine.steer(ev.SetAgent(agent=agent))
-        if budget != settings.budget:
-            engine.steer(ev.SetBudget(budget=budget))
-
-    def _show_windows(self, engine: Engine, live: live_data_module.LiveData) -> None:
-        """Show the scalarizer's windows on the spectra, where they can be dragged."""
-        display_item, opened = live.display_item("spectra"), engine.state.spectra
-        if display_item is None or opened is None:
-            return
-        for graphic_id, label, names in self._form.windows():
-            low, high = ((self._form.value(n) - opened.offset) / (opened.scale * opened.channels) for n in names)
-            if 0 <= low < high <= 1:
-                model = self._document_controller.document_model
-                steering.show_window(model, display_item, graphic_id, label, (low, high))
-
-    def _read_windows(self, engine: Engine, live: live_data_module.LiveData) -> None:
-        display_item, opened = live.display_item("spectra"), engine.state.spectra
-        if display_item is None or opened is None:
-            return
-        changes: dict[str, float] = {}
-        for graphic_id, _label, names in self._form.windows():
-            graphic = steering.window_graphic(display_item, graphic_id)
-            if graphic is None:
-                continue
-            for name, fraction in zip(names, graphic.interval, strict=True):
-                energy = opened.offset + fraction * opened.scale * opened.channels
-                if abs(energy - self._form.value(name)) > abs(opened.scale) / 2:
-                    changes[name] = round(energy, 4)
-        if changes:
-            self._form.set(**changes)
 
     # --- beside the user interface
 
@@ -425,6 +348,20 @@ class Experiment:
         Facade.DocumentWindow(self._document_controller).display_data_item(Facade.DataItem(item))
         self.taken = TakenOverview(overview, spec, item)
         self.message = _("Draw rectangles on the overview to say where to measure, then press Start.")
+
+    async def _show_report(self, folder: pathlib.Path) -> None:
+        loop = asyncio.get_running_loop()
+        self._say(_("Writing the report …"))
+        command = [sys.executable, "-m", "autoexp.cli", "report", str(folder)]
+        done = await loop.run_in_executor(None, lambda: subprocess.run(command, capture_output=True, text=True))
+        report = folder / "report.html"
+        if done.returncode or not report.exists():
+            self._say(
+                _("The report could not be written: {why}").format(why=done.stderr.strip() or done.stdout.strip())
+            )
+            return
+        self._say(_("The report is {path}.").format(path=report))
+        webbrowser.open(report.as_uri())
 
     async def _look_for_unfinished(self) -> None:
         loop = asyncio.get_running_loop()
@@ -446,6 +383,16 @@ class Experiment:
     def _display_item_of(self, data_item: typing.Any) -> typing.Any:
         model = self._document_controller.document_model
         return model.get_display_item_for_data_item(data_item) if data_item in model.data_items else None
+
+    def _let_go_of_helm(self) -> None:
+        helm, self._helm = self._helm, None
+        if helm is not None:
+            helm.close()
+
+    def _ask(self, what: str) -> None:
+        """Show at once that a click was heard, while the engine is still on its way there."""
+        self.asked = what
+        self.changed_event.fire()
 
     def _say(self, message: str) -> None:
         self.message = message

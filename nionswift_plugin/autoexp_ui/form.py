@@ -26,6 +26,7 @@ SCALARIZERS = (
 )
 AGENTS = (
     ("deep-kernel", _("Deep kernel learning")),
+    ("trained-network", _("Deep kernel, trained network")),
     ("grid", _("Raster")),
     ("random", _("Random points")),
     ("features", _("Bright features")),
@@ -124,6 +125,11 @@ class PlanForm:
         return AGENTS[self.value("agent") or 0][0]
 
     @property
+    def learns(self) -> bool:
+        """Whether the chosen agent learns."""
+        return self.agent_kind in ("deep-kernel", "trained-network")
+
+    @property
     def acquisition_kind(self) -> str:
         """Kind of the chosen acquisition function."""
         return ACQUISITIONS[self.value("acquisition") or 0][0]
@@ -163,6 +169,7 @@ class PlanForm:
             acquisition=self._acquisition(),
             goal=GOALS[self.value("goal") or 0][0],
             seeds=self.value("seeds"),
+            kernel="deep" if kind == "trained-network" else "views",
         )
 
     def make_budget(self) -> planning.Budget:

@@ -18,12 +18,10 @@ def no_instrument() -> str:
 
 def libraries(agent_kind: str) -> str:
     """For an agent whose libraries are not installed, with the line that installs them; empty if nothing is missing."""
-    if agent_kind != "deep-kernel":
+    if agent_kind != "trained-network":
         return ""
     absent = [name for name in ("torch", "gpytorch") if importlib.util.find_spec(name) is None]
     if not absent:
         return ""
-    return _(
-        "Deep kernel learning needs {names}: python -m pip install {line}. Raster, random points and features work "
-        "without."
-    ).format(names=_(" and ").join(absent), line=" ".join(absent))
+    text = _("The trained network needs {names}: python -m pip install {line}. Everything else works without.")
+    return text.format(names=_(" and ").join(absent), line=" ".join(absent))

@@ -46,6 +46,7 @@ FLAGS = (
     "has_parameter",
     "has_unfinished",
     "has_message",
+    "can_report",
 )
 
 
@@ -134,6 +135,10 @@ class PanelHandler(Declarative.Handler):
         """Undo."""
         self.experiment.undo()
 
+    def handle_report(self, widget: typing.Any) -> None:
+        """Report."""
+        self.experiment.show_report()
+
     def handle_include(self, widget: typing.Any) -> None:
         """Measure Only Here."""
         self.experiment.add_region(exclude=False)
@@ -177,7 +182,7 @@ class PanelHandler(Declarative.Handler):
 
     def _refresh_form(self) -> None:
         form = self.form
-        kind, learns, acquisition = form.scalarizer_kind, form.agent_kind == "deep-kernel", form.acquisition_kind
+        kind, learns, acquisition = form.scalarizer_kind, form.learns, form.acquisition_kind
         self.flags.set(
             two_windows=kind in ("edge", "ratio"),
             has_target=kind == "similarity",
@@ -218,11 +223,12 @@ class PanelHandler(Declarative.Handler):
             can_pause=running and (waiting or status.phase == "running"),
             can_undo=running and status.can_undo,
             has_message=bool(message),
+            can_report=status.ending is not None and not running and not experiment.busy,
         )
         self.texts.set(
             instrument=identity.name if identity else missing.no_instrument(),
             pause=_("Resume") if waiting else _("Pause"),
-            headline=texts.headline(status),
+            headline=experiment.asked or texts.headline(status),
             progress=texts.progress(status) if status.run_id else "",
             reason=self._reason(status),
             best=self._best(status),

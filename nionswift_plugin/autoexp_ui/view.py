@@ -291,6 +291,7 @@ def _run(u: typing.Any) -> typing.Any:
         u.create_row(
             u.create_label(text="@binding(texts.headline.value)", font="bold", name="headline_label"),
             u.create_stretch(),
+            button(_("Report"), "report", "can_report", _("Write the report of this run and show it in the browser")),
         ),
         u.create_progress_bar(value="@binding(progress_value.value)", width=320),
         u.create_label(text="@binding(texts.progress.value)"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
@@ -19,9 +19,8 @@ from autoexp.models.acquisition import (
 from autoexp.models.posterior import Posterior
 
 
-@given(
-    mean=st.floats(-4, 4), std=st.floats(0.05, 5), best=st.floats(-4, 4), xi=st.floats(0, 1)
-)
+@given(mean=st.floats(-4, 4), std=st.floats(0.05, 5), best=st.floats(-4, 4), xi=st.floats(0, 1))
+@settings(deadline=None)
 def test_expected_improvement_is_what_integration_gives(mean, std, best, xi):
     z = (mean - best - xi) / std
     if z < -6:
@@ -54,6 +53,7 @@ def test_it_has_no_seams():
 
 
 @given(st.lists(st.floats(-1e7, 50), min_size=2, max_size=20))
+@settings(deadline=None)
 def test_it_is_finite_and_rises_with_the_mean(values):
     z = np.sort(np.array(values))
     h = log_h(z)
@@ -93,12 +93,12 @@ def test_thompson_chooses_as_often_as_a_candidate_is_the_best(problem):
     posterior = Posterior(problem.views, problem.hyper, problem.rows, problem.y, problem.noise, np.float64)
     free = np.zeros(200, bool)
     free[[3, 50, 90]] = True
-    chosen = [int(thompson_sample(posterior, free, np.random.default_rng(i)).argmax()) for i in range(400)]
+    chosen = [int(thompson_sample(posterior, free, np.random.default_rng(i)).argmax()) for i in range(200)]
     assert set(chosen) <= {3, 50, 90}
-    draws = np.array([posterior.draw(np.array([3, 50, 90]), np.random.default_rng([9, i])) for i in range(400)])
-    expected = np.bincount(draws.argmax(1), minlength=3) / 400
-    got = np.array([chosen.count(c) for c in (3, 50, 90)]) / 400
-    np.testing.assert_allclose(got, expected, atol=0.12)
+    draws = np.array([posterior.draw(np.array([3, 50, 90]), np.random.default_rng([9, i])) for i in range(200)])
+    expected = np.bincount(draws.argmax(1), minlength=3) / 200
+    got = np.array([chosen.count(c) for c in (3, 50, 90)]) / 200
+    np.testing.assert_allclose(got, expected, atol=0.15)
 
 
 def test_thompson_on_many_candidates_draws_a_part_of_them(problem, monkeypatch):

@@ -109,7 +109,11 @@ def test_a_constant_overview_stays_finite_and_says_that_it_shows_nothing(value):
 
 @pytest.mark.parametrize(
     ("shape", "spec"),
-    [((16, 16), PatchSpec(pixels=16, stride=8)), ((1, 1), PatchSpec(border="reflect")), ((3, 200), PatchSpec(border="reflect"))],
+    [
+        ((16, 16), PatchSpec(pixels=16, stride=8)),
+        ((1, 1), PatchSpec(border="reflect")),
+        ((3, 200), PatchSpec(border="reflect")),
+    ],
 )
 def test_the_smallest_overviews(shape, spec):
     views = compute_views(cut(textured(shape), spec))

@@ -77,16 +77,16 @@ def test_leave_one_out_equals_leaving_each_one_out(problem):
 
 def test_draws_have_the_moments_of_the_posterior(problem):
     posterior, columns = full(problem), np.arange(0, 200, 10)
-    draws = np.array([posterior.draw(columns, np.random.default_rng(i)) for i in range(1500)])
-    error = np.sqrt(posterior.variance[columns] / 1500)
+    draws = np.array([posterior.draw(columns, np.random.default_rng(i)) for i in range(600)])
+    error = np.sqrt(posterior.variance[columns] / 600)
     assert np.abs((draws.mean(0) - posterior.mean[columns]) / error).max() < 5
-    np.testing.assert_allclose(draws.var(0), posterior.variance[columns], rtol=0.25, atol=0.01)
+    np.testing.assert_allclose(draws.var(0), posterior.variance[columns], rtol=0.35, atol=0.01)
 
 
 def test_draws_from_the_prior_have_its_covariance(problem):
     points = tuple(view[:8] for view in problem.views)
-    draws = np.array([prior_draw(points, problem.hyper, np.random.default_rng(i)) for i in range(3000)])
-    np.testing.assert_allclose(draws.T @ draws / 3000, covariance(points, points, problem.hyper), atol=0.12)
+    draws = np.array([prior_draw(points, problem.hyper, np.random.default_rng(i)) for i in range(1000)])
+    np.testing.assert_allclose(draws.T @ draws / 1000, covariance(points, points, problem.hyper), atol=0.2)
 
 
 def test_repeated_points_and_no_noise_stay_finite(problem):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from autoexp.models.surrogate import Fit, FrozenViews, Surrogate, refits
 from autoexp.models.targets import Standardisation, is_constant
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def views(problem):
     return Views(("a", "b", "position"), tuple(view.astype(np.float32) for view in problem.views))
 
@@ -60,7 +61,7 @@ def test_one_by_one_or_all_at_once_makes_no_difference_to_a_bit(views, how, cuts
     model = FrozenViews(views) if how == "none" else Failing(views, at=(10, 14, 26, 38), how=how)
     points = outcomes(40)
     edges = [0, *sorted(cuts), 40]
-    in_parts = told(model, [points[a:b] for a, b in zip(edges, edges[1:], strict=False)])
+    in_parts = told(model, [points[a:b] for a, b in itertools.pairwise(edges)])
     for other in (told(model, [points]), told(model, [[p] for p in points])):
         np.testing.assert_array_equal(other.posterior.mean, in_parts.posterior.mean)
         np.testing.assert_array_equal(other.posterior.variance, in_parts.posterior.variance)

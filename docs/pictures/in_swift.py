@@ -1,0 +1,154 @@
+"""What a person does in Swift for the pictures of the documentation; runs inside Swift, called by ``make.py``."""
+
+import asyncio
+
+from hands import click, screenshot, shell, until
+from nion.swift.model import Graphics
+from nion.utils import Geometry
+from nionswift_plugin.nion_instrumentation_ui import AcquisitionPanel
+
+
+async def run(app, window, out):
+    pictures = Pictures(window, out)
+    await pictures.fit_window()
+    panel = window.find_dock_panel("autoexp-panel")
+    panel.show()
+    handler = panel._handler
+    experiment = handler.experiment
+    await until(lambda: experiment.unfinished, 20, "the unfinished run")
+    await asyncio.sleep(1)
+    await pictures.take("unfinished", panel.widget)
+    handler.handle_discard_run(None)
+    await asyncio.sleep(1.5)
+
+    await click(handler.overview_button)
+    await until(lambda: experiment.taken is not None and not experiment.busy, 30, "the overview")
+    await asyncio.sleep(1)
+    await pictures.take("overview")
+
+    await click(handler.start_button)
+    await until(lambda: experiment.status.points >= 34, 60, "some points")
+    await pictures.take("running", panel.widget)
+    await until(lambda: experiment.status.ending and not experiment.running, 60, "the end of the run")
+    await asyncio.sleep(1.5)
+    await pictures.take("panel")
+
+    await steer(handler, pictures)
+    await preferences(window, pictures)
+    await repeat_mode(window, pictures)
+    return pictures.rectangles
+
+
+async def steer(handler, pictures):
+    """A second run, in which the operator excludes a part and asks for two points."""
+    experiment = handler.experiment
+    handler.form.set(points=400)
+    await click(handler.start_button)
+    await until(lambda: experiment.status.points >= 15, 60, "the second run")
+    handler.handle_exclude(None)
+    overview = experiment.live.display_item("overview")
+    rectangle = next(g for g in overview.graphics if isinstance(g, Graphics.RectangleGraphic))
+    rectangle.bounds = ((0.60, 0.24), (0.34, 0.30))
+    for place in ((0.33, 0.30), (0.34, 0.74)):
+        point = Graphics.PointGraphic()
+        point.position = place
+        point.label = "next"
+        overview.add_graphic(point)
+    await until(lambda: not experiment.engine.state.requests, 20, "the points that were asked for")
+    await until(lambda: experiment.status.points >= 34, 60, "some more points")
+    await click(handler.pause_button)
+    await until(lambda: experiment.status.phase == "paused", 20, "the pause")
+    await asyncio.sleep(1)
+    await pictures.take("steer")
+    await click(handler.stop_button)
+    await until(lambda: experiment.status.ending and not experiment.running, 20, "the end of the second run")
+
+
+async def preferences(window, pictures):
+    """The page in Swift's preferences."""
+    window.open_preferences()
+    await asyncio.sleep(1.5)
+    listed = await shell("xdotool", "search", "--name", "Preferences")
+    frame = listed.stdout.split()[-1]
+    await shell("xdotool", "windowactivate", "--sync", frame)
+    await shell("xdotool", "windowsize", "--sync", frame, "860", "420")
+    await asyncio.sleep(0.5)
+    await pictures.choose_page(frame)
+    await pictures.take_frame("preferences", frame)
+    await shell("xdotool", "key", "--window", frame, "Escape")
+    await shell("xdotool", "windowclose", frame)
+    await asyncio.sleep(0.5)
+
+
+async def repeat_mode(window, pictures):
+    """The repeat mode in Swift's own Acquisition panel."""
+    import gc
+
+    panel = window.find_dock_panel("acquisition-panel")
+    panel.show()
+    await asyncio.sleep(1)
+    # Swift keeps its handlers to itself
+    controller = next(o for o in gc.get_objects() if isinstance(o, AcquisitionPanel.AcquisitionController))
+    method = controller._AcquisitionController__acquisition_method_component
+    handler = method._component_handler_map["autoexp-autonomous"]
+    items = method._combo_box_handler.sorted_items.items
+    method._combo_box_handler.selected_index_model.value = items.index(handler)
+    controller.acquisition_mode_model.value = "camera"
+    await asyncio.sleep(0.5)
+    configuration = AcquisitionPanel.acquisition_configuration
+    camera = next(c for c in configuration.acquisition_device_components if c.entity_type.entity_id[-6:] == "camera")
+    camera.camera_device_id, camera.camera_channel_id = "virtual_stem_eels", "eels_spectrum"
+    await asyncio.sleep(1)
+    await pictures.take("acquisition", panel.widget)
+
+
+class Pictures:
+    """Takes screenshots, and remembers where on them the wanted part is.
+
+    Args:
+        window: Swift's window.
+        out: folder of the screenshots.
+    """
+
+    def __init__(self, window, out):
+        self._window = window
+        self._out = out
+        self.rectangles = {}
+
+    async def fit_window(self):
+        """Make the window a little smaller than the screen, so that its frame is on it too."""
+        self._window._document_window.fill_screen()
+        await asyncio.sleep(1)
+        listed = await shell("xdotool", "search", "--name", "Nion Swift")
+        for frame in listed.stdout.split():
+            await shell("xdotool", "windowsize", frame, "1640", "1100")
+            await shell("xdotool", "windowmove", frame, "10", "30")
+        await asyncio.sleep(1)
+
+    async def take(self, name, widget=None):
+        """A screenshot of which a widget is wanted, or the whole window."""
+        await screenshot(self._out / f"{name}.png")
+        self.rectangles[name] = _rectangle(widget) if widget is not None else None
+
+    async def take_frame(self, name, frame):
+        """A screenshot of which one window is wanted."""
+        await screenshot(self._out / f"{name}.png")
+        told = (await shell("xdotool", "getwindowgeometry", "--shell", frame)).stdout
+        given = dict(line.split("=") for line in told.split())
+        self.rectangles[name] = [int(given[k]) for k in ("X", "Y", "WIDTH", "HEIGHT")]
+
+    async def choose_page(self, frame):
+        """Choose the page of this package in the list at the left of the preferences."""
+        told = (await shell("xdotool", "getwindowgeometry", "--shell", frame)).stdout
+        given = dict(line.split("=") for line in told.split())
+        x, y = int(given["X"]), int(given["Y"])
+        await shell("xdotool", "mousemove", str(x + 40), str(y + 20), "click", "1")
+        await asyncio.sleep(0.3)
+        await shell("xdotool", "key", "--window", frame, "End")
+        await asyncio.sleep(0.7)
+
+
+def _rectangle(widget):
+    """Left, top, width and height of a widget on the screen."""
+    corner, size = widget.map_to_global(Geometry.IntPoint()), widget.size
+    return [corner.x, corner.y, size.width, size.height]
