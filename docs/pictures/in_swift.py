@@ -68,16 +68,30 @@ async def preferences(window, pictures):
     """The page in Swift's preferences."""
     window.open_preferences()
     await asyncio.sleep(1.5)
-    listed = await shell("xdotool", "search", "--name", "Preferences")
-    frame = listed.stdout.split()[-1]
+    frame = (await shell("xdotool", "search", "--name", "Preferences")).stdout.split()[-1]
     await shell("xdotool", "windowactivate", "--sync", frame)
-    await shell("xdotool", "windowsize", "--sync", frame, "860", "420")
-    await asyncio.sleep(0.5)
-    await pictures.choose_page(frame)
-    await pictures.take_frame("preferences", frame)
-    await shell("xdotool", "key", "--window", frame, "Escape")
-    await shell("xdotool", "windowclose", frame)
-    await asyncio.sleep(0.5)
+    await shell("xdotool", "windowsize", "--sync", frame, "820", "340")
+    await shell("xdotool", "windowmove", frame, "400", "400")
+    await asyncio.sleep(0.7)
+    left, top, width, height = await frame_rectangle(frame)
+    await press(left + 84, top + 80)  # the last page of the list at the left
+    await pictures.take("preferences")
+    pictures.rectangles["preferences"] = [left, top - 22, width, height + 22]
+    await press(left + width - 55, top + height - 40)  # Done
+
+
+async def frame_rectangle(frame):
+    """Left, top, width and height of a window without its frame."""
+    told = (await shell("xdotool", "getwindowgeometry", "--shell", frame)).stdout
+    given = dict(line.split("=") for line in told.split())
+    # xdotool counts the height of the title bar twice
+    return int(given["X"]), int(given["Y"]) - 22, int(given["WIDTH"]), int(given["HEIGHT"])
+
+
+async def press(x, y):
+    """Click on a place of the screen."""
+    await shell("xdotool", "mousemove", str(x), str(y), "click", "1")
+    await asyncio.sleep(0.7)
 
 
 async def repeat_mode(window, pictures):
@@ -129,23 +143,6 @@ class Pictures:
         """A screenshot of which a widget is wanted, or the whole window."""
         await screenshot(self._out / f"{name}.png")
         self.rectangles[name] = _rectangle(widget) if widget is not None else None
-
-    async def take_frame(self, name, frame):
-        """A screenshot of which one window is wanted."""
-        await screenshot(self._out / f"{name}.png")
-        told = (await shell("xdotool", "getwindowgeometry", "--shell", frame)).stdout
-        given = dict(line.split("=") for line in told.split())
-        self.rectangles[name] = [int(given[k]) for k in ("X", "Y", "WIDTH", "HEIGHT")]
-
-    async def choose_page(self, frame):
-        """Choose the page of this package in the list at the left of the preferences."""
-        told = (await shell("xdotool", "getwindowgeometry", "--shell", frame)).stdout
-        given = dict(line.split("=") for line in told.split())
-        x, y = int(given["X"]), int(given["Y"])
-        await shell("xdotool", "mousemove", str(x + 40), str(y + 20), "click", "1")
-        await asyncio.sleep(0.3)
-        await shell("xdotool", "key", "--window", frame, "End")
-        await asyncio.sleep(0.7)
 
 
 def _rectangle(widget):
