@@ -1,11 +1,14 @@
 """What a person does in Swift for the pictures of the documentation; runs inside Swift, called by ``make.py``."""
 
 import asyncio
+import gc
 
 from hands import click, screenshot, shell, until
 from nion.swift.model import Graphics
 from nion.utils import Geometry
 from nionswift_plugin.nion_instrumentation_ui import AcquisitionPanel
+
+WINDOW = [9, 9, 1643, 1126]  # Swift's window on the screen, with its frame
 
 
 async def run(app, window, out):
@@ -74,10 +77,10 @@ async def preferences(window, pictures):
     await shell("xdotool", "windowmove", frame, "400", "400")
     await asyncio.sleep(0.7)
     left, top, width, height = await frame_rectangle(frame)
-    await press(left + 84, top + 80)  # the last page of the list at the left
+    await press(left + 84, top + 102)  # the last page of the list at the left
     await pictures.take("preferences")
     pictures.rectangles["preferences"] = [left, top - 22, width, height + 22]
-    await press(left + width - 55, top + height - 40)  # Done
+    await press(left + width - 55, top + height - 17)  # Done
 
 
 async def frame_rectangle(frame):
@@ -96,8 +99,6 @@ async def press(x, y):
 
 async def repeat_mode(window, pictures):
     """The repeat mode in Swift's own Acquisition panel."""
-    import gc
-
     panel = window.find_dock_panel("acquisition-panel")
     panel.show()
     await asyncio.sleep(1)
@@ -142,7 +143,7 @@ class Pictures:
     async def take(self, name, widget=None):
         """A screenshot of which a widget is wanted, or the whole window."""
         await screenshot(self._out / f"{name}.png")
-        self.rectangles[name] = _rectangle(widget) if widget is not None else None
+        self.rectangles[name] = WINDOW if widget is None else _rectangle(widget)
 
 
 def _rectangle(widget):

@@ -42,6 +42,7 @@ _ = gettext.gettext
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
+BREATH_S = 0.01
 CLOSE_S = 2.0
 
 
@@ -232,6 +233,8 @@ class Experiment:
             self._task = None
         self._let_go_of_helm()
         self._form_listener = None
+        if self._live is not None:
+            self._live.close()
         self._live = None
         self.taken = None
 
@@ -271,7 +274,7 @@ class Experiment:
         self._engine = engine
         self._live = live_data_module.LiveData(self._document_controller, folder.name, identity.simulated, folder)
         if overview_item is not None:
-            self._live.adopt_overview(overview_item)
+            self._live.adopt("overview", overview_item)
         self.taken = None
         self._helm = helm_module.Helm(
             self._document_controller.document_model, self._form, engine, self._live, self._say
@@ -298,7 +301,11 @@ class Experiment:
                 if ended:
                     break
                 await asyncio.sleep(TICK_S)
-            live.finish(engine.state)
+            while live.update(engine.state, engine.prediction, hurry=True):
+                await asyncio.sleep(BREATH_S)
+            self._refresh(engine, live)
+            for _step in live.finish(engine.state):
+                await asyncio.sleep(BREATH_S)
             self._tell_ending(engine)
         except asyncio.CancelledError:
             raise

@@ -56,7 +56,7 @@ class Helm:
     def steer(self) -> None:
         """Take up what changed since the last turn."""
         self._watch("overview", self._live.display_item("overview"))
-        self._watch("spectra", self._live.display_item("spectra"))
+        self._watch("latest", self._live.display_item("latest"))
         if self._graphics_changed:
             self._graphics_changed = False
             self._steer_by_regions()
@@ -75,7 +75,7 @@ class Helm:
         watch = steering.GraphicsWatch(display_item)
         listener = watch.changed_event.listen(ReferenceCounting.weak_partial(Helm._on_graphics, self))
         self._watches[key] = watch, listener
-        if key == "spectra":
+        if key == "latest":
             self._show_windows()
         self._graphics_changed = True
 
@@ -118,7 +118,7 @@ class Helm:
 
     def _show_windows(self) -> None:
         """Show the scalarizer's windows on the spectra, where they can be dragged."""
-        display_item, opened = self._live.display_item("spectra"), self._engine.state.spectra
+        display_item, opened = self._live.display_item("latest"), self._engine.state.spectra
         if display_item is None or opened is None:
             return
         for graphic_id, label, names in self._form.windows():
@@ -128,7 +128,7 @@ class Helm:
 
     def _read_windows(self) -> None:
         """A window that was dragged goes into the form, and from there into the run."""
-        display_item, opened = self._live.display_item("spectra"), self._engine.state.spectra
+        display_item, opened = self._live.display_item("latest"), self._engine.state.spectra
         if display_item is None or opened is None:
             return
         changes: dict[str, float] = {}

@@ -14,7 +14,7 @@ from nion.swift.model import Graphics
 from nion.utils import Event, ReferenceCounting
 
 from autoexp.plan import Region
-from nionswift_plugin.autoexp_ui import live_data
+from nionswift_plugin.autoexp_ui import live_items
 
 _ = gettext.gettext
 
@@ -70,7 +70,7 @@ class GraphicsWatch:
 
 def is_visited(graphic: typing.Any) -> bool:
     """Whether a graphic marks a point that was measured."""
-    return str(graphic.graphic_id or "").startswith(live_data.VISITED)
+    return str(graphic.graphic_id or "").startswith(live_items.VISITED)
 
 
 def regions_of(display_item: typing.Any) -> tuple[Region, ...]:

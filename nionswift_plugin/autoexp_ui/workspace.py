@@ -8,7 +8,7 @@ import typing
 _ = gettext.gettext
 
 WORKSPACE_ID = "org.autoexp.workspace"
-PLACES = ("overview", "prediction", "uncertainty", "spectra", "curve")
+PLACES = ("overview", "prediction", "uncertainty", "latest", "curve")
 
 
 def arrange(document_controller: typing.Any, live: typing.Any) -> None:
@@ -33,7 +33,7 @@ def arrange(document_controller: typing.Any, live: typing.Any) -> None:
 
 
 def _layout() -> dict[str, typing.Any]:
-    """The overview large, the two maps beside it one above the other, spectra and learning curve below."""
+    """The overview large, the two maps beside it one above the other, latest spectrum and learning curve below."""
 
     def image(key: str) -> dict[str, typing.Any]:
         return {"type": "image", "identifier": f"autoexp-{key}", "display_panel_id": f"autoexp-{key}"}
@@ -51,5 +51,5 @@ def _layout() -> dict[str, typing.Any]:
             overview,
             split("horizontal", [0.5, 0.5], image("prediction"), image("uncertainty")),
         ),
-        split("vertical", [0.5, 0.5], image("spectra"), image("curve")),
+        split("vertical", [0.5, 0.5], image("latest"), image("curve")),
     )

@@ -140,8 +140,8 @@ def test_a_point_added_to_the_overview_is_measured_next(window):
 def test_the_window_is_dragged_on_the_spectra(window):
     window.handler.form.set(points=300)
     window.handler.handle_start(None)
-    window.until(lambda: window.experiment.live.display_item("spectra") is not None)
-    spectra = window.experiment.live.display_item("spectra")
+    window.until(lambda: window.experiment.live.display_item("latest") is not None)
+    spectra = window.experiment.live.display_item("latest")
     window.until(lambda: any(g.graphic_id == form_module.WINDOW for g in spectra.graphics))
     graphic = next(g for g in spectra.graphics if g.graphic_id == form_module.WINDOW)
     assert graphic.interval[0] == pytest.approx((1.1 + 1) / 10.24)

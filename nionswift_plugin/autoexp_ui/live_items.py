@@ -1,0 +1,249 @@
+"""The parts of a run's results: overview with its points, spectra, the latest spectrum, learning curve, maps."""
+
+from __future__ import annotations
+
+import gettext
+import typing
+
+import numpy as np
+from nion.data import Calibration, DataAndMetadata
+from nion.swift.model import Graphics
+
+from autoexp.runlog import RunReader, stored_spectra
+from autoexp.state import Point, RunState
+from nionswift_plugin.autoexp_ui.live_data import LiveData, View
+
+_ = gettext.gettext
+
+VISITED = "autoexp-visited"
+POINTS_PER_DRAWING = 12
+COUNTS = Calibration.Calibration(units="counts")
+SEQUENCE = DataAndMetadata.DataDescriptor(True, 0, 1)
+
+
+class OverviewWithPoints:
+    """The overview, and on it the numbered points; failed ones with a cross."""
+
+    interval_s = 0.2
+
+    def __init__(self, live: LiveData):
+        self._live = live
+        self._drawn: set[int] = set()
+
+    def stale(self, view: View) -> bool:
+        return not self._live.shown("overview") or bool(self._new(view))
+
+    def draw(self, view: View) -> None:
+        if self._live.shown("overview"):
+            display_item = self._live.display_item("overview")
+            for point in self._new(view)[:POINTS_PER_DRAWING]:
+                self._drawn.add(point.id)
+                if display_item is not None:
+                    display_item.add_graphic(_graphic(point))
+        elif view.state.prepared is not None:
+            image = np.asarray(RunReader(self._live.folder).array(view.state.prepared.overview))
+            calibrations = self._live.space(view.state, image.shape)
+            xdata = DataAndMetadata.new_data_and_metadata(
+                image, intensity_calibration=COUNTS, dimensional_calibrations=calibrations
+            )
+            self._live.show("overview", _("Overview"), xdata)
+
+    def _new(self, view: View) -> list[Point]:
+        points = view.state.points.values()
+        return [p for p in points if p.id not in self._drawn and p.status in ("measured", "failed")]
+
+
+class SpectraStack:
+    """All spectra in one item: thousands of items would bring Swift to its knees."""
+
+    interval_s = 0.6
+
+    def __init__(self, live: LiveData):
+        self._live = live
+        self._shown = 0
+
+    def stale(self, view: View) -> bool:
+        return len(self._stored(view.state)) > self._shown or self._spare(view) > 0
+
+    def draw(self, view: View) -> None:
+        state, stored = view.state, self._stored(view.state)
+        assert state.settings is not None
+        if self._shown == 0:
+            rows = max(len(stored), state.settings.budget.points)
+            self._live.reserve("spectra", _("Spectra"), (rows, stored.shape[1]), SEQUENCE)
+        item = self._live.item("spectra")
+        if item is not None and (item.data_shape[0] < len(stored) or self._spare(view)):
+            item.set_data_and_metadata(self._whole(state, stored))
+        elif item is not None:
+            self._write_rows(item, state, stored)
+        self._shown = len(stored)
+
+    def _stored(self, state: RunState) -> typing.Any:
+        return stored_spectra(self._live.folder, state.spectra.channels) if state.spectra else np.empty((0, 0))
+
+    def _spare(self, view: View) -> int:
+        """Rows that were reserved and are not needed, once the run is over."""
+        item = self._live.item("spectra") if view.state.finished else None
+        return item.data_shape[0] - self._shown if item is not None and self._shown else 0
+
+    def _write_rows(self, item: typing.Any, state: RunState, stored: typing.Any) -> None:
+        metadata = DataAndMetadata.DataMetadata(
+            data_shape_and_dtype=(item.data_shape, np.dtype(np.float32)),
+            intensity_calibration=COUNTS,
+            dimensional_calibrations=[Calibration.Calibration(), _energy(state)],
+            data_descriptor=SEQUENCE,
+            metadata={"autoexp": self._live.metadata(state, brief=True)},
+        )
+        first, last, whole = self._shown, len(stored), slice(0, stored.shape[1])
+        rows = DataAndMetadata.new_data_and_metadata(np.array(stored[first:last]), data_descriptor=SEQUENCE)
+        source, target = (slice(0, last - first), whole), (slice(first, last), whole)
+        self._live.document_model.update_data_item_partial(item, metadata, rows, source, target)
+
+    def _whole(self, state: RunState, stored: typing.Any) -> typing.Any:
+        return DataAndMetadata.new_data_and_metadata(
+            np.array(stored),
+            intensity_calibration=COUNTS,
+            dimensional_calibrations=[Calibration.Calibration(), _energy(state)],
+            data_descriptor=SEQUENCE,
+            metadata={"autoexp": self._live.metadata(state)},
+        )
+
+
+class LatestSpectrum:
+    """The spectrum that was taken last, on which the scalarizer's windows are drawn."""
+
+    interval_s = 0.3
+
+    def __init__(self, live: LiveData):
+        self._live = live
+        self._record = -1
+
+    def stale(self, view: View) -> bool:
+        return self._latest(view) > self._record
+
+    def draw(self, view: View) -> None:
+        state = view.state
+        assert state.spectra is not None
+        self._record = self._latest(view)
+        counts = stored_spectra(self._live.folder, state.spectra.channels)[self._record]
+        xdata = DataAndMetadata.new_data_and_metadata(
+            np.array(counts), intensity_calibration=COUNTS, dimensional_calibrations=[_energy(state)]
+        )
+        if self._live.show("latest", _("Latest spectrum"), xdata) and _has_zero_loss(state):
+            # beside the zero-loss peak everything else looks flat on a linear scale
+            self._live.display_item("latest").set_display_property("y_style", "log")
+
+    def _latest(self, view: View) -> int:
+        return max((p.record for p in view.state.measured if p.record is not None), default=-1)
+
+
+class LearningCurve:
+    """Best value so far, and the single values, against the number of points."""
+
+    interval_s = 0.9
+
+    def __init__(self, live: LiveData):
+        self._live = live
+        self._values: list[float] = []
+
+    def stale(self, view: View) -> bool:
+        values = self._finite(view)
+        return len(values) >= 2 and values != self._values
+
+    def draw(self, view: View) -> None:
+        self._values = self._finite(view)
+        settings = view.state.settings
+        assert settings is not None
+        minimize = getattr(settings.agent, "goal", "maximize") == "minimize"
+        best = (np.minimum if minimize else np.maximum).accumulate(self._values)
+        new = self._show("curve", _("Best so far"), best, settings.scalarizer.units)
+        self._show("values", _("Value of each spectrum"), np.asarray(self._values), settings.scalarizer.units)
+        if new:
+            self._join()
+
+    def _finite(self, view: View) -> list[float]:
+        return [p.value for p in view.state.measured if np.isfinite(p.value)]
+
+    def _show(self, key: str, title: str, values: typing.Any, units: str) -> bool:
+        xdata = DataAndMetadata.new_data_and_metadata(
+            np.asarray(values, np.float32),
+            intensity_calibration=Calibration.Calibration(units=units),
+            dimensional_calibrations=[Calibration.Calibration(1.0, 1.0, "")],
+        )
+        return self._live.show(key, title, xdata)
+
+    def _join(self) -> None:
+        """Show the single values as a second layer of the curve."""
+        curve, values = self._live.display_item("curve"), self._live.item("values")
+        curve.append_display_data_channel_for_data_item(values)
+        curve._set_display_layer_properties(0, label=_("best so far"), stroke_color="#0072B2", fill_color=None)
+        curve._set_display_layer_properties(1, label=_("each spectrum"), stroke_color="#E69F00", fill_color=None)
+        curve.set_display_property("legend_position", "bottom-right")
+        curve.title = self._live.titled(_("Learning curve"))
+
+
+class Maps:
+    """What the model expects over the whole field, and how sure it is."""
+
+    interval_s = 1.2
+
+    def __init__(self, live: LiveData):
+        self._live = live
+        self._after = -1
+
+    def stale(self, view: View) -> bool:
+        prediction = view.prediction
+        return prediction is not None and prediction.after != self._after
+
+    def draw(self, view: View) -> None:
+        prediction, state = view.prediction, view.state
+        assert prediction is not None
+        self._after = prediction.after
+        shape = candidate_shape(state)
+        if shape is None or shape[0] * shape[1] != len(prediction.mean):
+            return
+        units = state.settings.scalarizer.units if state.settings else ""
+        for key, title, values, colors in (
+            ("prediction", _("Prediction"), prediction.mean, "viridis"),
+            ("uncertainty", _("Uncertainty"), prediction.std, "magma"),
+        ):
+            xdata = DataAndMetadata.new_data_and_metadata(
+                np.asarray(values, np.float32).reshape(shape),
+                intensity_calibration=Calibration.Calibration(units=units),
+                dimensional_calibrations=self._live.space(state, shape),
+            )
+            if self._live.show(key, title, xdata):
+                self._live.display_item(key).display_data_channels[0].color_map_id = colors
+
+
+PARTS = (OverviewWithPoints, SpectraStack, LatestSpectrum, LearningCurve, Maps)
+
+
+def candidate_shape(state: RunState) -> tuple[int, int] | None:
+    """Rows and columns of the candidates."""
+    if state.prepared is None or state.plan is None:
+        return None
+    patches = state.plan.patches
+    reach = patches.pixels if patches.border == "inside" else 1
+    rows, columns = ((n - reach) // patches.stride + 1 for n in state.prepared.shape)
+    return rows, columns
+
+
+def _energy(state: RunState) -> typing.Any:
+    assert state.spectra is not None
+    return Calibration.Calibration(state.spectra.offset, state.spectra.scale, state.spectra.units)
+
+
+def _has_zero_loss(state: RunState) -> bool:
+    s = state.spectra
+    return s is not None and s.units == "eV" and s.offset <= 0 <= s.offset + s.scale * s.channels
+
+
+def _graphic(point: Point) -> typing.Any:
+    graphic = Graphics.PointGraphic()
+    graphic.graphic_id = f"{VISITED}-{point.id}"
+    graphic.position = point.position
+    graphic.label = str(point.id + 1) if point.status == "measured" else f"{point.id + 1} ✕"
+    graphic.is_position_locked = True
+    graphic.stroke_color = "#56B4E9" if point.status == "measured" else "#D55E00"
+    return graphic
