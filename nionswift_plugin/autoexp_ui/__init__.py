@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gettext
 import typing
 
 from nion.swift import Workspace
 
 from nionswift_plugin.autoexp_ui import acquisition_method, panel, preferences_pane
-
-_ = gettext.gettext
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
 acquisition_method.register()
 

@@ -6,7 +6,6 @@ is defined for this method on purpose: Swift would store it, and without this pl
 
 from __future__ import annotations
 
-import gettext
 import typing
 
 import numpy as np
@@ -24,8 +23,7 @@ from autoexp.plan import Plan
 from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences
 from nionswift_plugin.autoexp_ui import form as form_module
-
-_ = gettext.gettext
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
 COMPONENT_ID = "autoexp-autonomous"
 FACTORY_TYPE = "acquisition-method-component-factory"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 
-from nion.utils import Model, ReferenceCounting, Registry
+from nion.utils import Event, Model, ReferenceCounting, Registry
 
 
 class DeviceChoice:
@@ -26,6 +26,7 @@ class DeviceChoice:
         self.scan_index = Model.PropertyModel[int](0)
         self.camera_index = Model.PropertyModel[int](0)
         self.several = Model.PropertyModel[bool](False)
+        self.changed_event = Event.Event()
         self._scans: list[typing.Any] = []
         self._cameras: list[typing.Any] = []
         changed = ReferenceCounting.weak_partial(DeviceChoice._on_changed, self)
@@ -62,6 +63,7 @@ class DeviceChoice:
         self.scan_names.value = [s.display_name for s in self._scans]
         self.camera_names.value = [c.display_name for c in self._cameras]
         self.several.value = len(self._scans) > 1 or len(self._cameras) > 1
+        self.changed_event.fire()
 
     def _on_changed(self, component: typing.Any, component_types: set[str]) -> None:
         if {"scan_hardware_source", "camera_hardware_source"} & component_types:  # on whatever thread

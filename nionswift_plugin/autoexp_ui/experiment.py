@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import gettext
 import logging
 import pathlib
 import subprocess
@@ -37,8 +36,8 @@ from nionswift_plugin.autoexp_ui import form as form_module
 from nionswift_plugin.autoexp_ui import helm as helm_module
 from nionswift_plugin.autoexp_ui import live_data as live_data_module
 from nionswift_plugin.autoexp_ui import steering, workspace
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
-_ = gettext.gettext
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gettext
 import json
 import typing
 
@@ -12,8 +11,7 @@ from pydantic import ValidationError
 from autoexp import plan as planning
 from autoexp import scalarizers
 from autoexp.errors import PlanError
-
-_ = gettext.gettext
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
 SCALARIZERS = (
     ("window", _("Intensity in a window")),

@@ -9,7 +9,6 @@ not drawn any more.
 
 from __future__ import annotations
 
-import gettext
 import time
 import typing
 from collections.abc import Iterator
@@ -21,8 +20,7 @@ from nion.swift.model import DataGroup, DataItem
 from autoexp.agent import Prediction
 from autoexp.instrument import Overview
 from autoexp.state import RunState
-
-_ = gettext.gettext
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
 
 class View(typing.NamedTuple):

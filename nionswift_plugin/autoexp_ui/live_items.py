@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gettext
 import typing
 
 import numpy as np
@@ -12,8 +11,7 @@ from nion.swift.model import Graphics
 from autoexp.runlog import RunReader, stored_spectra
 from autoexp.state import Point, RunState
 from nionswift_plugin.autoexp_ui.live_data import LiveData, View
-
-_ = gettext.gettext
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
 VISITED = "autoexp-visited"
 POINTS_PER_DRAWING = 12

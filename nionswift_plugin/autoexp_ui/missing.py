@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gettext
 import importlib.util
 
-_ = gettext.gettext
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
 
 def no_instrument() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gettext
 import typing
 
 from nion.swift import Panel
@@ -15,8 +14,7 @@ from nionswift_plugin.autoexp_ui import devices as devices_module
 from nionswift_plugin.autoexp_ui import experiment as experiment_module
 from nionswift_plugin.autoexp_ui import form as form_module
 from nionswift_plugin.autoexp_ui import missing, texts, view
-
-_ = gettext.gettext
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
 PANEL_ID = "autoexp-panel"
 PLACED_KEY = "autoexp/placed"
@@ -86,9 +84,11 @@ class PanelHandler(Declarative.Handler):
         self.form = form_module.PlanForm(stored)
         self.devices = devices_module.DeviceChoice(document_controller.event_loop)
         self.experiment = experiment_module.Experiment(document_controller, self.form, self.devices)
-        self._listener: typing.Any = self.experiment.changed_event.listen(
-            ReferenceCounting.weak_partial(PanelHandler.refresh, self)
-        )
+        self._listeners: list[typing.Any] = [
+            self.experiment.changed_event.listen(ReferenceCounting.weak_partial(PanelHandler.refresh_status, self)),
+            self.form.changed_event.listen(ReferenceCounting.weak_partial(PanelHandler.refresh, self)),
+            self.devices.changed_event.listen(ReferenceCounting.weak_partial(PanelHandler.refresh, self)),
+        ]
         self.texts = Models(TEXTS, "")
         self.flags = Models(FLAGS, False)
         self.integer = Converter.IntegerToStringConverter()
@@ -102,7 +102,7 @@ class PanelHandler(Declarative.Handler):
 
     def close(self) -> None:
         """The panel goes, and with it the experiment."""
-        self._listener = None
+        self._listeners.clear()
         self.experiment.close()
         self.form.close()
         self.devices.close()
@@ -175,8 +175,12 @@ class PanelHandler(Declarative.Handler):
     # --- what is shown
 
     def refresh(self) -> None:
-        """Bring every label, flag and the progress bar up to date."""
+        """Bring everything up to date."""
         self._refresh_form()
+        self.refresh_status()
+
+    def refresh_status(self) -> None:
+        """Bring up to date what changes while an experiment runs."""
         self._refresh_status(self.experiment.status)
         self._refresh_unfinished()
 

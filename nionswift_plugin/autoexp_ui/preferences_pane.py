@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gettext
 import typing
 
 from nion.ui import Declarative, PreferencesDialog
 from nion.utils import Model
 
 from autoexp.swift import preferences
-
-_ = gettext.gettext
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
 
 class Handler(Declarative.Handler):

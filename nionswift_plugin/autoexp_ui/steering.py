@@ -7,7 +7,6 @@ user-interface thread whenever they change, and the panel is told once.
 
 from __future__ import annotations
 
-import gettext
 import typing
 
 from nion.swift.model import Graphics
@@ -15,8 +14,7 @@ from nion.utils import Event, ReferenceCounting
 
 from autoexp.plan import Region
 from nionswift_plugin.autoexp_ui import live_items
-
-_ = gettext.gettext
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
 INCLUDE_LABEL = _("measure here only")
 EXCLUDE_LABEL = _("exclude")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gettext
 import math
 
 from autoexp.status import Status
-
-_ = gettext.gettext
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gettext
 import typing
 
 from nion.ui import Declarative
 
 from nionswift_plugin.autoexp_ui import form
-
-_ = gettext.gettext
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
 LABEL_WIDTH = 76
 FIELD_WIDTH = 60

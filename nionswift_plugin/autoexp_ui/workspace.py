@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gettext
 import typing
 
-_ = gettext.gettext
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
 WORKSPACE_ID = "org.autoexp.workspace"
 PLACES = ("overview", "prediction", "uncertainty", "latest", "curve")
