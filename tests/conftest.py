@@ -6,10 +6,10 @@ import os
 import pathlib
 
 import pytest
-from virtual_stem.microscope import VirtualMicroscope
-from virtual_stem.specimens import make_specimen
 
 from autoexp.testing import DirectInstrument, FaultyInstrument
+from virtual_stem.microscope import VirtualMicroscope
+from virtual_stem.specimens import make_specimen
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

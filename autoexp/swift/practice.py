@@ -38,13 +38,15 @@ class PracticeApplication(Application.Application):
         if not profile.exists():  # without one, Swift asks which projects to import
             version = FileStorageSystem.PROFILE_VERSION
             profile.write_text(json.dumps({"version": version, "uuid": str(uuid.uuid4())}), encoding="utf-8")
-        self.show_choose_project_dialog = lambda: None
         self._enter_prevent_close_state()
         super().start(profile_dir=folder)
         self.create_project_reference(folder, time.strftime("Practice %Y-%m-%d %H%M%S"))
         self._exit_prevent_close_state()
         self.opened(self.windows[-1])
         return True
+
+    def show_choose_project_dialog(self) -> None:
+        """There is nothing to choose."""
 
     def opened(self, window: typing.Any) -> None:
         """The window is there: show the panel."""

@@ -3,13 +3,14 @@
 import sys
 
 import numpy as np
+
 from virtual_stem.geometry import ScanGeometry
 from virtual_stem.microscope import VirtualMicroscope
 from virtual_stem.specimens import make_specimen
 
-FOV_NM, PIXELS, ROWS, EXPOSURE_S = 300.0, 150, 50, 0.02
+FOV_NM, PIXELS, ROWS, EXPOSURE_S = 120.0, 120, 40, 0.2
 
-microscope = VirtualMicroscope(make_specimen("plasmonic", seed=3), time_scale=1000)
+microscope = VirtualMicroscope(make_specimen("catalyst", seed=3), time_scale=1000)
 field = ScanGeometry((FOV_NM, FOV_NM))
 image = microscope.scan(field, (PIXELS, PIXELS), dwell_s=8e-6)
 places = field.pixel_centres((ROWS, ROWS))

@@ -6,6 +6,7 @@ import gc
 from hands import click, screenshot, shell, until
 from nion.swift.model import Graphics
 from nion.utils import Geometry
+
 from nionswift_plugin.nion_instrumentation_ui import AcquisitionPanel
 
 WINDOW = [9, 9, 1643, 1126]  # Swift's window on the screen, with its frame

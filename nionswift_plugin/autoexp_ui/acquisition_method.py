@@ -12,7 +12,6 @@ import numpy as np
 from nion.instrumentation import Acquisition
 from nion.ui import Declarative
 from nion.utils import Converter, Model, ReferenceCounting, Registry
-from nionswift_plugin.nion_instrumentation_ui import AcquisitionPanel
 
 from autoexp.agent import Outcome, Suggestion
 from autoexp.agents import make_agent
@@ -24,6 +23,7 @@ from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences
 from nionswift_plugin.autoexp_ui import form as form_module
 from nionswift_plugin.autoexp_ui.translation import translate as _
+from nionswift_plugin.nion_instrumentation_ui import AcquisitionPanel
 
 COMPONENT_ID = "autoexp-autonomous"
 FACTORY_TYPE = "acquisition-method-component-factory"

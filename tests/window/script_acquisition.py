@@ -4,6 +4,7 @@ import asyncio
 import gc
 
 from hands import screenshot, until
+
 from nionswift_plugin.nion_instrumentation_ui import AcquisitionPanel
 
 
