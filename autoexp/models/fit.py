@@ -9,8 +9,10 @@ from autoexp.models.kernel import Array, Floats, Hyperparameters, Priors, square
 
 REACH = 7.0
 """How far the search may go from the prior's modes, in natural logarithms: a factor of a thousand."""
-STARTS = ((0.0, 0.0, 0.0), (0.0, -1.0, 1.5))
-"""Where it starts, from the modes of variance, length and noise: there, and at a rough field under more noise."""
+STARTS = ((0.0, 0.0, 0.0), (0.0, 1.5, 1.0), (0.0, -2.0, 0.0))
+"""Where it starts, from the modes of variance, length and noise: there, at a smooth field under noise, at a rough one.
+
+Together they led to the best of all maxima that were found in each of 96 fits; each alone missed it one time in ten."""
 
 
 class Objective:

@@ -87,10 +87,10 @@ class Priors:
     def of(cls, views: int) -> Priors:
         """The defaults: the views share the variance of the targets, and lengths are about the views' own spread.
 
-        They are weak, a factor of four each way: smooth targets want long lengths, textured ones short, and narrower
-        priors cost one or the other.
+        They are weak, a factor of three or four each way: smooth targets want long lengths, textured ones short, and
+        narrower priors cost one or the other. Wider ones make intervals too short while there are few points.
         """
-        return cls(LogNormal(1 / views, 1.5), LogNormal(0.7, 1.5), LogNormal(0.05, 1.0))
+        return cls(LogNormal(1 / views, 1.5), LogNormal(0.5, 1.25), LogNormal(0.05, 1.0))
 
     def modes(self, views: int) -> Hyperparameters:
         """The most probable hyperparameters before there are data."""

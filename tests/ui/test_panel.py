@@ -250,3 +250,92 @@ def test_what_was_entered_is_there_again(window):
         form = form_module.PlanForm(Model.PropertyModel[str](broken))
         assert form.value("points") == form_module.DEFAULTS["points"]
         form.close()
+
+
+def test_two_panels_cannot_have_one_instrument(window):
+    from nionswift_plugin.autoexp_ui import panel as panel_module
+
+    other = panel_module.PanelHandler(window.document_controller)
+    window.handler.form.set(points=300)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.status.points >= 2)
+    other.form.set(points=5)
+    other.handle_start(None)
+    window.until(lambda: other.experiment.status.ending == "faulted" and not other.experiment.running)
+    assert "in use by the Autonomous Experiment panel" in other.texts.reason.value
+    assert other.texts.headline.value == "Failed"
+    assert other.progress_value.value == 0
+    assert window.experiment.status.ending is None
+    window.handler.handle_stop(None)
+    window.finish()
+    other.close()
+
+
+def test_a_broken_display_does_not_stop_the_run(window, monkeypatch):
+    from nionswift_plugin.autoexp_ui import live_items
+
+    def broken(self, view):
+        raise RuntimeError("no room on the screen")
+
+    monkeypatch.setattr(live_items.LearningCurve, "draw", broken)
+    window.handler.handle_start(None)
+    engine = window.experiment.engine
+    window.until(lambda: engine.status.ending == "completed")
+    window.finish()
+    assert "saved in its folder" in window.handler.texts.message.value
+    assert len(engine.state.measured) == 8
+
+
+def test_the_trained_network_without_torch_says_what_to_install(window, monkeypatch):
+    import importlib.util
+
+    from nionswift_plugin.autoexp_ui import missing
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        missing.importlib.util, "find_spec", lambda name, *a: None if name in ("torch", "gpytorch") else found(name, *a)
+    )
+    kinds = [kind for kind, _label in form_module.AGENTS]
+    window.handler.form.set(agent=kinds.index("trained-network"))
+    assert "python -m pip install torch gpytorch" in window.handler.texts.message.value
+    window.handler.form.set(agent=kinds.index("grid"))
+    assert window.handler.texts.message.value == ""
+    window.handler.handle_start(None)
+    window.finish()
+    assert window.experiment.status.ending == "completed"
+
+
+def test_without_an_instrument_the_panel_says_what_to_do(settings):
+    from nion.swift.test import TestContext
+
+    from nionswift_plugin.autoexp_ui import panel as panel_module
+
+    setup = TestContext.TestSetup()
+    with TestContext.create_memory_context() as context:
+        document_controller = context.create_document_controller()
+        handler = panel_module.PanelHandler(document_controller)
+        document_controller.periodic()
+        assert "no instrument" in handler.texts.instrument.value
+        assert "No STEM is registered" in handler.texts.estimate.value
+        assert not handler.flags.can_start.value
+        assert not handler.flags.simulated.value
+        handler.handle_start(None)
+        handler.handle_overview(None)
+        document_controller.periodic()
+        assert not handler.experiment.running
+        handler.close()
+        document_controller.periodic()
+    del setup
+
+
+def test_the_preferences_are_kept(settings, window):
+    from nionswift_plugin.autoexp_ui import preferences_pane
+
+    handler = preferences_pane.Handler()
+    handler.specimen_index.value = handler._specimens.index("plasmonic")
+    handler.armed.value = True
+    handler.close()
+    kept = preferences.load()
+    assert kept.virtual_stem == "plasmonic"
+    assert kept.arm_hardware
+    assert kept.runs_folder == settings.preferences.runs_folder
