@@ -65,9 +65,8 @@ class Score:
 
 def truth_of(facts: Facts) -> Truth | None:
     """The truth behind a run, or None where nobody knows it."""
-    plan, prepared = facts.plan, facts.state.prepared
-    instrument = plan.instrument if plan else None
-    if not isinstance(instrument, VirtualInstrument) or prepared is None or prepared.fov_nm is None:
+    instrument, prepared = virtual_instrument(facts), facts.state.prepared
+    if instrument is None or prepared is None or prepared.fov_nm is None:
         return None
     if facts.candidates is None or facts.state.spectra is None or facts.state.settings is None:
         return None
@@ -89,6 +88,16 @@ def truth_of(facts: Facts) -> Truth | None:
         random=_baseline(facts, candidates, Campaign(agent=RandomAgent(), budget=len(measured), seeds=RANDOM_SEEDS)),
         how=_how(instrument, at.recorded),
     )
+
+
+def virtual_instrument(facts: Facts) -> VirtualInstrument | None:
+    """The virtual microscope of a run: named in its plan, or in what Swift's instrument told of itself."""
+    plan, prepared = facts.plan, facts.state.prepared
+    if plan is not None and isinstance(plan.instrument, VirtualInstrument):
+        return plan.instrument
+    told = prepared.metadata.get("instrument") if prepared is not None else None
+    specimen = told.get("specimen") if isinstance(told, dict) else None
+    return VirtualInstrument(specimen=specimen) if isinstance(specimen, str) and specimen else None
 
 
 def score_of(facts: Facts, truth: Truth) -> Score:

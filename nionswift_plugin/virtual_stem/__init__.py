@@ -40,7 +40,7 @@ def run() -> None:
         from virtual_stem.specimens import make_specimen
 
         microscope = VirtualMicroscope(make_specimen(name))
-        _stem = VirtualSTEM(microscope)
+        _stem = VirtualSTEM(microscope, specimen=name)
         _stem.register()
         log.info("The virtual microscope is registered (SIMULATED): %s.", microscope.specimen.title)
     except ValueError as error:  # of the specimen: its message says what to choose instead

@@ -30,6 +30,7 @@ class VirtualSTEM:
     Args:
         microscope: the physics.
         exposure_s: exposure of the cameras' first profile.
+        specimen: name or path from which the specimen can be made again, for the metadata.
 
     Attributes:
         values: the controls; ``values.faults`` makes them fail.
@@ -40,10 +41,10 @@ class VirtualSTEM:
         RuntimeError: another virtual microscope is registered in this process.
     """
 
-    def __init__(self, microscope: VirtualMicroscope, *, exposure_s: float = 0.05):
+    def __init__(self, microscope: VirtualMicroscope, *, exposure_s: float = 0.05, specimen: str = ""):
         self.microscope = microscope
         self.values = ValueManager(microscope)
-        self.instrument = Instrument(INSTRUMENT_ID, self.values, AxisManager(), microscope)
+        self.instrument = Instrument(INSTRUMENT_ID, self.values, AxisManager(), microscope, specimen)
         self.instrument.priority = PRIORITY
         self.scan = ScanUnit(SCAN_ID, self.instrument, microscope)
         self.scan.priority = PRIORITY

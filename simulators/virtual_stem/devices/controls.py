@@ -26,18 +26,32 @@ def field_of_context(context: stem_controller.ScanContext) -> ScanGeometry | Non
 
 
 class Instrument(InstrumentDevice.Instrument):
-    """The virtual STEM; says in its metadata that it is one."""
+    """The virtual STEM; says in its metadata that it is one, and what is in it, so that a report can find the truth.
+
+    Args:
+        instrument_id: Swift's id of it.
+        values: its controls.
+        axes: the axes of two-dimensional controls.
+        microscope: the physics.
+        specimen: name or path from which its specimen can be made again; empty if it cannot.
+    """
 
     def __init__(
-        self, instrument_id: str, values: ValueManager, axes: AxisManager, microscope: VirtualMicroscope
+        self,
+        instrument_id: str,
+        values: ValueManager,
+        axes: AxisManager,
+        microscope: VirtualMicroscope,
+        specimen: str = "",
     ) -> None:
         super().__init__(instrument_id, values, axes)
         self.stage_size_nm = round(microscope.specimen.size_nm)
         self._microscope = microscope
         self._values = values
+        self._told = {"simulated": True, **({"specimen": specimen} if specimen else {})}
 
     def get_autostem_properties(self) -> typing.Mapping[str, typing.Any]:
-        return {**super().get_autostem_properties(), "simulated": True}
+        return {**super().get_autostem_properties(), **self._told}
 
     def camera_sensor_dimensions(self, camera_type: str) -> tuple[int, int]:
         if camera_type == "ronchigram":
