@@ -209,6 +209,7 @@ class Engine:
                 ev.Started(run_id=self.folder.name, plan=self.plan, software=software(), instrument=identity)
             )
         self._recorder.enter("preparing")
+        self._guardian.check_plan(self.plan.overview, self.plan.spectrum)
         found = self._guardian.open()
         if not self.state.snapshot:
             self._recorder.append(ev.Snapshot(controls=found))
@@ -254,7 +255,6 @@ class Engine:
             if self.state.phase in ("paused", "suspended"):
                 self._wait()
             elif (decided := self._next()) is not None:
-                self._recorder.append(decided)
                 self._measure(decided)
 
     def _wait(self) -> None:
@@ -333,9 +333,9 @@ class Engine:
         try:
             self._guardian.check_exposure(decided.position, self.plan.spectrum)
         except BudgetError as error:
-            self._recorder.append(ev.Skipped(id=decided.id, reason=str(error)))
+            self._recorder.append(decided, ev.Skipped(id=decided.id, reason=str(error)))
             raise _End("completed", f"budget: {error}") from error
-        self._recorder.append(ev.Exposing(id=decided.id, exposure_s=exposure_s))
+        self._recorder.append(decided, ev.Exposing(id=decided.id, exposure_s=exposure_s))
         self._think_ahead()
         dose = self._guardian.dose_of(exposure_s)
         try:

@@ -205,13 +205,30 @@ class Guardian:
 
     # --- the commands
 
-    def overview(self, spec: OverviewSpec) -> Overview:
-        """Take an overview, within limits and budget."""
+    def check_plan(self, overview: OverviewSpec, spectrum: SpectrumSpec) -> None:
+        """Refuse a plan that asks for more than is allowed, before anything moves.
+
+        Raises:
+            LimitError: the overview or an exposure is too long.
+        """
+        self._check_overview(overview)
+        self._check_exposure_time(spectrum)
+
+    def _check_overview(self, spec: OverviewSpec) -> None:
         if spec.time_s > self.site.max_overview_s:
             raise LimitError(
                 f"The overview would take {spec.time_s:.1f} s; the site allows {self.site.max_overview_s:g} s. "
                 "Take fewer pixels or a shorter dwell time."
             )
+
+    def _check_exposure_time(self, spec: SpectrumSpec) -> None:
+        longest = min(self.site.max_exposure_s, self.user.max_exposure_s or math.inf)
+        if spec.exposure_s > longest:
+            raise LimitError(f"An exposure of {spec.exposure_s:g} s is longer than the {longest:g} s allowed.")
+
+    def overview(self, spec: OverviewSpec) -> Overview:
+        """Take an overview, within limits and budget."""
+        self._check_overview(spec)
         self._check_budget(spec.time_s)
         overview = self._pass(lambda: self._instrument.overview(spec))
         self._pay(spec.time_s)
@@ -234,9 +251,7 @@ class Guardian:
         """
         if not all(isinstance(p, float) and math.isfinite(p) and 0 <= p <= 1 for p in position):
             raise LimitError(f"The position {position} lies outside the overview.")
-        longest = min(self.site.max_exposure_s, self.user.max_exposure_s or math.inf)
-        if spec.exposure_s > longest:
-            raise LimitError(f"An exposure of {spec.exposure_s:g} s is longer than the {longest:g} s allowed.")
+        self._check_exposure_time(spec)
         if self.account.exposures >= self.budget.points:
             raise BudgetError(f"all {self.budget.points} points of the budget are taken")
         self._check_budget(spec.exposure_s)

@@ -52,15 +52,18 @@ class Recorder:
         """Release the folder."""
         self._log.close()
 
-    def append(self, event: ev.Event) -> None:
-        """Write one event down and tell everybody.
+    def append(self, *events: ev.Event) -> None:
+        """Write events down, all at once, and tell everybody of each.
 
         Raises:
-            RunLogError: it could not be written.
+            RunLogError: they could not be written.
         """
-        record = self._log.append(event)
-        self.state = self.state.apply(record)
-        self.status = status_of(self.state, self.waited_s)
+        for record in self._log.append(*events):
+            self.state = self.state.apply(record)
+            self.status = status_of(self.state, self.waited_s)
+            self._tell(record)
+
+    def _tell(self, record: ev.Record) -> None:
         for observer in list(self._observers):
             try:
                 observer(record, self.state)

@@ -73,22 +73,22 @@ class RunLog:
         self._spectra.close()
         self._lock.release()
 
-    def append(self, event: ev.Event) -> ev.Record:
-        """Write one event and sync it; when this returns, it is on disk.
+    def append(self, *events: ev.Event) -> list[ev.Record]:
+        """Write events and sync them together; when this returns, they are on disk.
 
         Raises:
-            RunLogError: the disk refuses, for example because it is full; nothing of the event counts.
+            RunLogError: the disk refuses, for example because it is full; none of the events counts.
         """
-        record = ev.Record(
-            seq=len(self.records),
-            utc=datetime.datetime.now().astimezone().isoformat(timespec="milliseconds"),
-            elapsed_s=round(time.monotonic() - self._begun, 6),
-            event=event,
-        )
-        body = record.model_dump_json(exclude_defaults=False).encode()
-        self._write(self._events, b"%08x %s\n" % (zlib.crc32(body), body))
-        self.records.append(record)
-        return record
+        utc = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
+        elapsed_s = round(time.monotonic() - self._begun, 6)
+        first = len(self.records)
+        records = [
+            ev.Record(seq=first + i, utc=utc, elapsed_s=elapsed_s, event=event) for i, event in enumerate(events)
+        ]
+        bodies = [record.model_dump_json().encode() for record in records]
+        self._write(self._events, b"".join(b"%08x %s\n" % (zlib.crc32(body), body) for body in bodies))
+        self.records.extend(records)
+        return records
 
     def append_spectrum(self, counts: npt.NDArray[Any]) -> ev.RecordRef:
         """Write one spectrum (E,) as float32 and sync it."""

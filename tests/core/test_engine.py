@@ -265,6 +265,14 @@ def test_an_unknown_control_fails_before_anything_is_exposed(instrument, tmp_pat
     assert not {"overview", "spectrum", "set"} & {c for c, _ in instrument.commands}
 
 
+def test_a_plan_beyond_the_limits_fails_before_anything_moves(instrument, tmp_path, locks):
+    site = SiteLimits(max_exposure_s=0.01)
+    engine = run(plan(), instrument, tmp_path / "run", locks, site=site)
+    assert engine.status.ending == "faulted"
+    assert "0.01 s allowed" in engine.status.reason
+    assert not instrument.commands
+
+
 def test_a_scalarizer_off_the_axis_pauses_nothing_and_loses_nothing(instrument, tmp_path, locks):
     off = Edge(low_eV=930, high_eV=1000, background_low_eV=800, background_high_eV=900)
     engine = run(plan(scalarizer=off), instrument, tmp_path / "run", locks)
