@@ -85,6 +85,7 @@ class _Advisor:
 
     agent: Agent | None = None
     learned: set[int] = field(default_factory=set)
+    making: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Decider:
@@ -112,6 +113,16 @@ class Decider:
         self._advisor = _Advisor()
         self._call: Call[Decision] | None = None
         self.set_aside = False
+
+    def prepare(self, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Make the agent, which on a large overview takes minutes, before the first decision has a deadline.
+
+        What goes wrong shows, and is coped with, at that decision.
+        """
+        advisor = self._advisor
+        call = Call(lambda: self._make(advisor), "autoexp-preparation")
+        while not call.wait(0.05) and not cancelled():
+            pass
 
     def begin(self, state: RunState) -> None:
         """Start to decide what comes after the points that are known or in flight in ``state``."""
@@ -166,14 +177,19 @@ class Decider:
 
     def _learn(self, advisor: _Advisor, state: RunState) -> Agent:
         """The advisor's agent, which then knows every outcome of ``state``."""
-        if advisor.agent is None:
-            settings = self._settings
-            advisor.agent = make_agent(settings.agent, self._candidates, self._plan.seed, settings.budget.points)
+        agent = self._make(advisor)
         new = [(i, outcome) for i, outcome in state.outcomes if i not in advisor.learned]
         if new:
-            advisor.agent.ingest([outcome for _, outcome in new])
+            agent.ingest([outcome for _, outcome in new])
             advisor.learned |= {i for i, _ in new}
-        return advisor.agent
+        return agent
+
+    def _make(self, advisor: _Advisor) -> Agent:
+        with advisor.making:
+            if advisor.agent is None:
+                settings = self._settings
+                advisor.agent = make_agent(settings.agent, self._candidates, self._plan.seed, settings.budget.points)
+            return advisor.agent
 
     def _ask(self, agent: Agent, state: RunState) -> tuple[Suggestion | None, str | None]:
         """A usable suggestion; asks up to three times, then fills space, and says so."""

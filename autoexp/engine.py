@@ -218,6 +218,8 @@ class Engine:
         candidates = cut(self._field(), self.plan.patches)
         self._decider = Decider(self.plan, candidates, self._settings)
         self._settle_unknown()
+        self._recorder.enter("preparing", "describing the overview")
+        self._decider.prepare(cancelled=lambda: len(self._commands) > 0)
         self._recorder.enter("running")
 
     @property

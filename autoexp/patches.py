@@ -5,6 +5,7 @@ Patches are views into the image, cut when asked for, so that an overview larger
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -110,9 +111,22 @@ def check_image(image: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         raise PlanError("The overview is empty.")
     if np.iscomplexobj(image) or image.dtype.kind not in "fiub":
         raise PlanError(f"The overview must hold real numbers; this one holds {image.dtype}.")
-    if image.dtype.kind == "f" and not all(np.isfinite(block).all() for block in np.array_split(image, 64)):
+    if image.dtype.kind == "f" and not all(_finite(block, image) for block in np.array_split(image, 64)):
         raise PlanError("The overview holds NaN or infinity; take it again.")
     return image
+
+
+def release_pages(image: npt.NDArray[np.floating]) -> None:
+    """Let go of the pages of a mapped file that were read; they would count as memory of this process."""
+    pages = getattr(image, "_mmap", None)
+    if pages is not None and getattr(image, "mode", "") == "r" and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
+
+
+def _finite(block: npt.NDArray[np.floating], image: npt.NDArray[np.floating]) -> bool:
+    finite = bool(np.isfinite(block).all())
+    release_pages(image)
+    return finite
 
 
 def _mirror(index: npt.NDArray[np.int_], length: int) -> npt.NDArray[np.int_]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from autoexp.patches import Candidates
+from autoexp.patches import Candidates, release_pages
 
 PATCH_PX = 16
 TILE_PX = 256
@@ -78,7 +77,7 @@ class Frame:
             centres = self.centres[indices] - corner
             shape = -(-(np.ceil(centres.max(axis=0)).astype(int) + margin) // ALIGN) * ALIGN
             yield indices, self.read(corner, shape), centres
-            self._release()
+            release_pages(self.image)
 
     def read(self, corner: Indices, shape: Indices) -> Map:
         """A window of the standardised, reduced image, mirrored beyond the border.
@@ -99,12 +98,6 @@ class Frame:
 
     def _reduced(self, pixels: npt.NDArray[np.floating]) -> Map:
         return block_mean(((pixels.astype(np.float64) - self.offset) / self.scale).astype(np.float32), self.factor)
-
-    def _release(self) -> None:
-        """Let go of the pages of a mapped file that were read; they would count as memory of this process."""
-        pages = getattr(self.image, "_mmap", None)
-        if pages is not None and getattr(self.image, "mode", "") == "r" and hasattr(mmap, "MADV_DONTNEED"):
-            pages.madvise(mmap.MADV_DONTNEED)
 
 
 def block_mean(image: Map, factor: int) -> Map:

@@ -140,7 +140,7 @@ class Experiment:
             display_item = self._display_item_of(overview_item)
             regions = steering.regions_of(display_item) if display_item else ()
             identity = instrument.identity
-            plan = self._form.make_plan(time.strftime("%H:%M"), identity.scan, identity.camera, regions)
+            plan = self._form.make_plan(_("Autonomous experiment"), identity.scan, identity.camera, regions)
             folder = new_run_folder(preferences.load().runs)
             overview = self.taken.overview if overview_item is not None and self.taken else None
             self._launch(instrument, folder, plan=plan, overview=overview, overview_item=overview_item)

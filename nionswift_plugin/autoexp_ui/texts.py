@@ -55,6 +55,8 @@ def headline(status: Status) -> str:
             "faulted": _("Failed"),
             "discarded": _("Discarded"),
         }[status.ending]
+    if status.phase == "preparing" and status.reason:
+        return _("Preparing: {what}").format(what=status.reason)
     return {
         "idle": _("Ready"),
         "preparing": _("Taking the overview"),
