@@ -56,7 +56,7 @@ setup(
             "ruff>=0.9",
             "mypy>=1.14",
         ],
-        "docs": ["sphinx>=8", "myst-parser>=4"],
+        "docs": ["sphinx>=8", "furo>=2025.9"],
     },
     entry_points={"console_scripts": ["autoexp=autoexp.cli:app"]},
     classifiers=[

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable
 
 import numpy as np
-from nion.instrumentation import Acquisition, camera_base
+from nion.instrumentation import camera_base
 from nion.utils import Geometry, Registry
 
 from autoexp.errors import (
@@ -32,6 +32,7 @@ from autoexp.errors import (
 )
 from autoexp.instrument import EnergyCalibration, FrameOfReference, Identity, Overview, Position, Spectrum
 from autoexp.plan import OverviewSpec, SpectrumSpec
+from autoexp.swift.stream import acquire_frame
 
 STOP_S = 10.0
 DRAW_S = 2.0
@@ -272,9 +273,6 @@ class SwiftInstrument:
 
     def _acquire(self, parameters: typing.Any, exposure_s: float) -> typing.Any:
         stream = camera_base.make_sequence_data_stream(self._camera, parameters, 1)
-        framer = Acquisition.Framer(Acquisition.DataAndMetadataDataChannel())
-        stream.attach_root_data_handler(Acquisition.FramedDataHandler(framer))
-        errors: list[Exception] = []
         late = threading.Event()
 
         def give_up() -> None:
@@ -288,7 +286,13 @@ class SwiftInstrument:
         try:
             if self._aborted.is_set():
                 raise AbortedError("The run was aborted before the exposure.")
-            Acquisition.acquire(stream, error_handler=errors.append)
+            xdata = acquire_frame(stream)
+        except AutoexpError:
+            raise
+        except Exception as error:  # a device raises what it likes
+            if not (self._aborted.is_set() or late.is_set()):
+                raise _device_error(error) from error
+            xdata = None
         finally:
             watchdog.cancel()
             self._stream = None
@@ -296,11 +300,8 @@ class SwiftInstrument:
             raise AbortedError("The exposure was cut short.")
         if late.is_set():
             raise FrameTimeoutError(f"No frame came within {exposure_s * 1.5 + self._grace_s:.1f} s.")
-        if errors:
-            raise _device_error(errors[0]) from errors[0]
-        if stream.is_aborted or not stream.channels:
+        if xdata is None:
             raise InstrumentBusyError("The exposure was cut short by somebody else.")
-        xdata = framer.get_data(stream.channels[0])
         if stream.progress != 1.0:
             # Swift reserves the frame beforehand; one that does not fill it leaves zeros, and only a line in the log.
             shape = tuple(xdata.data_shape[1:])

@@ -14,7 +14,6 @@ import typing
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import click
 import typer
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -25,20 +24,29 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 TAGS = ("kind", "type")
-BOUNDS = {"gt": "> {}", "ge": "≥ {}", "lt": "< {}", "le": "≤ {}", "min_length": "at least {} long", "max_length": "at most {} long"}
+MANY = 8
+BOUNDS = {
+    "gt": "> {}",
+    "ge": "≥ {}",
+    "lt": "< {}",
+    "le": "≤ {}",
+    "min_length": "at least {} long",
+    "max_length": "at most {} long",
+}
 
 
 class Models(SphinxDirective):
     """Tables of the fields of models; each model once, in the order in which they are met."""
 
     required_arguments = 1
-    option_spec: ClassVar = {"shallow": directives.flag}
+    option_spec: ClassVar = {"shallow": directives.flag, "without": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
         """The sections."""
         wanted = list(members(find(self.arguments[0])))
-        described = [model for model in reachable(wanted) if "shallow" not in self.options or model in wanted]
-        text = "\n".join(line for model in described for line in describe(model, described))
+        described = wanted if "shallow" in self.options else reachable(wanted)
+        without = self.options.get("without")
+        text = "\n".join(line for model in described if model.__module__ != without for line in describe(model))
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
@@ -49,8 +57,7 @@ class Commands(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The sections."""
-        group = typer.main.get_command(find(self.arguments[0]))
-        assert isinstance(group, click.Group) or hasattr(group, "commands")
+        group: Any = typer.main.get_command(find(self.arguments[0]))
         lines: list[str] = []
         for name, command in group.commands.items():
             lines += describe_command(f"autoexp {name}", command)
@@ -92,7 +99,7 @@ def reachable(models: list[type[BaseModel]]) -> list[type[BaseModel]]:
     return list(found)
 
 
-def describe(model: type[BaseModel], linked: list[type[BaseModel]]) -> Iterator[str]:
+def describe(model: type[BaseModel]) -> Iterator[str]:
     """A section on a model: what its docstring says, and a table of its fields."""
     title = tag_of(model) or model.__name__
     yield from ("", f".. _{label(model)}:", "", title, "~" * len(title), "")
@@ -108,7 +115,7 @@ def describe(model: type[BaseModel], linked: list[type[BaseModel]]) -> Iterator[
     told = attributes(model)
     for name, field in fields.items():
         meaning = field.description or told.get(name, "")
-        yield from row(f"``{name}``", kind_of(field, linked), default_of(field), meaning)
+        yield from row(f"``{name}``", kind_of(field), default_of(field), meaning)
     yield ""
 
 
@@ -150,10 +157,10 @@ def attributes(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
-def kind_of(field: FieldInfo, linked: list[type[BaseModel]]) -> str:
+def kind_of(field: FieldInfo) -> str:
     """Type and bounds of a field, as people read them."""
     bounds = [BOUNDS[k].format(f"{v:g}" if isinstance(v, int | float) else v) for k, v in limits(field) if v is not None]
-    return ", ".join([words(field.annotation, linked), *bounds])
+    return ", ".join([words(field.annotation), *bounds])
 
 
 def limits(field: FieldInfo) -> Iterator[tuple[str, Any]]:
@@ -164,8 +171,8 @@ def limits(field: FieldInfo) -> Iterator[tuple[str, Any]]:
                 yield name, getattr(constraint, name)
 
 
-def words(annotation: Any, linked: list[type[BaseModel]]) -> str:
-    """An annotation in words; models that are described on the page are links."""
+def words(annotation: Any) -> str:
+    """An annotation in words; models are links to where they are described."""
     if annotation is type(None):
         return "nothing"
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
@@ -173,20 +180,22 @@ def words(annotation: Any, linked: list[type[BaseModel]]) -> str:
         return f":ref:`{name} <{label(annotation)}>`"
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return words(arguments[0], linked)
+        return words(arguments[0])
     if origin is typing.Literal:
         return " or ".join(f"``{value!r}``".replace("'", '"') for value in arguments)
     if origin in (typing.Union, types.UnionType):
-        several = [words(part, linked) for part in arguments]
+        if len(arguments) > MANY:
+            return "any of those below"
+        several = [words(part) for part in arguments]
         return " or ".join(several) if len(several) < 4 else ", ".join(several[:-1]) + " or " + several[-1]
     if origin is tuple:
         if arguments[-1] is Ellipsis:
-            return f"list of {words(arguments[0], linked)}"
-        return f"[{', '.join(words(part, linked) for part in arguments)}]"
+            return f"list of {words(arguments[0])}"
+        return f"[{', '.join(words(part) for part in arguments)}]"
     if origin is list:
-        return f"list of {words(arguments[0], linked)}"
+        return f"list of {words(arguments[0])}"
     if origin is dict:
-        return f"dictionary, {words(arguments[0], linked)} to {words(arguments[1], linked)}"
+        return f"dictionary, {words(arguments[0])} to {words(arguments[1])}"
     return {int: "integer", float: "number", str: "text", bool: "true or false", Any: "anything"}.get(
         annotation, getattr(annotation, "__name__", str(annotation))
     )
@@ -218,7 +227,7 @@ def describe_command(name: str, command: Any) -> Iterator[str]:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
     yield from ("", name, "~" * len(name), "")
-    usage = " ".join([name, "[OPTIONS]", *(a.make_metavar(click.Context(click.Command(name))) for a in arguments)])
+    usage = " ".join([name, "[OPTIONS]", *(metavar(argument) for argument in arguments)])
     yield from (".. code-block:: text", "", f"   {usage}", "")
     yield from inspect.cleandoc(command.help or "").splitlines()
     yield ""
@@ -227,7 +236,7 @@ def describe_command(name: str, command: Any) -> Iterator[str]:
     yield from (".. list-table::", "   :class: fields", "   :widths: 30 52 18", "   :header-rows: 1", "")
     yield from row("argument or option", "meaning", "default")
     for argument in arguments:
-        yield from row(f"``{argument.make_metavar(click.Context(click.Command(name)))}``", argument.help or "", "")
+        yield from row(f"``{metavar(argument)}``", argument.help or "", "")
     for option in options:
         flags = " / ".join([*option.opts, *option.secondary_opts])
         if not option.is_flag and option.metavar:
@@ -235,6 +244,11 @@ def describe_command(name: str, command: Any) -> Iterator[str]:
         default = "" if option.default in (None, False, ()) else f"``{shown(option)}``"
         yield from row(f"``{flags}``", with_variable(option), default)
     yield ""
+
+
+def metavar(argument: Any) -> str:
+    """What stands for an argument in a line of usage."""
+    return argument.metavar or argument.name.upper()
 
 
 def shown(option: Any) -> str:

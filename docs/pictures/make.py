@@ -25,6 +25,7 @@ import draw  # noqa: E402
 import virtual_display  # noqa: E402
 
 WIDTH = 1320  # of pictures that show the whole window
+PAGE_WIDTH = 860  # of pictures of a page
 COLORS = 255
 LARGEST = 400_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -73,7 +74,7 @@ def report(run: pathlib.Path, path: pathlib.Path) -> Iterator[tuple[str, Image.I
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1060,1420"]
     command = [browser, *options, f"--screenshot={path}", (run / "report.html").as_uri()]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    yield "report", Image.open(path)
+    yield "report", narrowed(Image.open(path), PAGE_WIDTH)
 
 
 def screenshots(place: pathlib.Path) -> Iterator[tuple[str, Image.Image]]:
@@ -91,9 +92,14 @@ def screenshots(place: pathlib.Path) -> Iterator[tuple[str, Image.Image]]:
     for name, part in result["result"].items():
         left, top, width, height = part
         picture = Image.open(out / f"{name}.png").crop((left, top, left + width, top + height))
-        if width > WIDTH:
-            picture = picture.resize((WIDTH, round(height * WIDTH / width)), Image.Resampling.LANCZOS)
-        yield name, picture
+        yield name, narrowed(picture, WIDTH)
+
+
+def narrowed(picture: Image.Image, width: int) -> Image.Image:
+    """A picture no wider than that."""
+    if picture.width <= width:
+        return picture
+    return picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
 
 
 def drawings() -> Iterator[tuple[str, str]]:
@@ -109,10 +115,12 @@ def save(name: str, picture: Image.Image | str) -> None:
         path.write_text(picture, encoding="utf-8")
     else:
         path = HERE / f"{name}.png"
-        few = picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
-        few.save(path, optimize=True)
-        if path.stat().st_size > LARGEST:
-            raise SystemExit(f"{path.name} takes {path.stat().st_size:,} bytes; at most {LARGEST:,} are allowed.")
+        while True:
+            few = picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
+            few.save(path, optimize=True)
+            if path.stat().st_size <= LARGEST:
+                break
+            picture = narrowed(picture, round(0.94 * picture.width))
     print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 
