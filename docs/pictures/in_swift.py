@@ -80,7 +80,7 @@ async def preferences(window, pictures):
     left, top, width, height = await frame_rectangle(frame)
     await press(left + 84, top + 102)  # the last page of the list at the left
     await pictures.take("preferences")
-    pictures.rectangles["preferences"] = [left, top - 22, width, height + 22]
+    pictures.rectangles["preferences"] = [left, top - 18, width, height + 18]
     await press(left + width - 55, top + height - 17)  # Done
 
 

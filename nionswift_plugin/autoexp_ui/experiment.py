@@ -302,6 +302,8 @@ class Experiment:
                 await asyncio.sleep(TICK_S)
             while live.update(engine.state, engine.prediction, hurry=True):
                 await asyncio.sleep(BREATH_S)
+            while workspace.arrange(self._document_controller, live):
+                await asyncio.sleep(BREATH_S)
             self._refresh(engine, live)
             for _step in live.finish(engine.state):
                 await asyncio.sleep(BREATH_S)
@@ -318,8 +320,8 @@ class Experiment:
             self.changed_event.fire()
 
     def _refresh(self, engine: Engine, live: live_data_module.LiveData) -> None:
-        live.update(engine.state, engine.prediction)
-        workspace.arrange(self._document_controller, live)
+        if not workspace.arrange(self._document_controller, live):
+            live.update(engine.state, engine.prediction)
         if self._helm is not None:
             self._helm.steer()
         self.changed_event.fire()

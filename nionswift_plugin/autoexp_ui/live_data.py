@@ -70,8 +70,10 @@ class LiveData:
         self._group: typing.Any = None
         self._items: dict[str, typing.Any] = {}
         self._transactions: dict[str, typing.Any] = {}
+        self._released: set[str] = set()
+        self._ungrouped: list[typing.Any] = []
         self._drawn_s: dict[LiveItem, float] = {}
-        self._parts: list[LiveItem] = [part(self) for part in live_items.PARTS]
+        self._parts: list[LiveItem] = live_items.parts(self)
 
     def shown(self, key: str) -> bool:
         """Whether there is, or was, a data item of that key."""
@@ -97,6 +99,9 @@ class LiveData:
         """
         if state.prepared is None:
             return False
+        if self._ungrouped:
+            self._group_one()
+            return True
         view = View(state, prediction)
         now = time.monotonic()
         waited = {part: now - self._drawn_s.get(part, 0.0) for part in self._parts}
@@ -113,14 +118,15 @@ class LiveData:
         for key in list(self._items):
             item = self.item(key)
             if item is not None:
-                item.metadata = {**item.metadata, "autoexp": self.metadata(state)}
+                with item.data_item_changes():
+                    item.metadata = {**item.metadata, "autoexp": self.metadata(state)}
                 yield
             self._release(key)
             yield
 
     def close(self) -> None:
         """Let go of everything, written or not."""
-        for key in list(self._transactions):
+        for key in list(self._items):
             self._release(key)
 
     # --- what the parts use
@@ -130,7 +136,8 @@ class LiveData:
         if key in self._items:
             item = self.item(key)
             if item is not None:
-                item.set_data_and_metadata(xdata)
+                with item.data_item_changes():
+                    item.set_data_and_metadata(xdata, item.data_modified)  # a newer date would re-sort Swift's lists
             return False
         item = DataItem.new_data_item(xdata)
         item.title = f"{title}, {self._title}"
@@ -149,8 +156,8 @@ class LiveData:
     def adopt(self, key: str, item: typing.Any, written_at_once: bool = False) -> None:
         """Make an item part of the run's group; unless it is written at once, its changes wait for the end."""
         self._items[key] = item
-        display_item = self.document_model.get_display_item_for_data_item(item)
-        self._ensure_group().append_display_item(display_item)
+        self._ungrouped.append(self.document_model.get_display_item_for_data_item(item))
+        self.document_model.begin_data_item_live(item)
         if not written_at_once:
             self._transactions[key] = self.document_model.item_transaction(item)
 
@@ -201,16 +208,24 @@ class LiveData:
         }
 
     def _release(self, key: str) -> None:
+        """End what holds an item back from the disk, and its mark of being live."""
+        item = self.item(key)
         transaction = self._transactions.pop(key, None)
-        if transaction is not None and self.item(key) is not None:
+        if transaction is not None and item is not None:
             transaction.close()
+        if item is not None and key not in self._released:
+            self.document_model.end_data_item_live(item)
+        self._released.add(key)
 
-    def _ensure_group(self) -> typing.Any:
+    def _group_one(self) -> None:
+        display_item = self._ungrouped.pop(0)
+        if display_item not in self.document_model.display_items:
+            return
         if self._group is None or self._group not in self.document_model.data_groups:
             self._group = DataGroup.DataGroup()
             self._group.title = self._title
             self.document_model.insert_data_group(0, self._group)
-        return self._group
+        self._group.append_display_item(display_item)
 
 
 def overview_item(overview: Overview, simulated: bool) -> typing.Any:

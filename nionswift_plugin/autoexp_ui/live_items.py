@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 from nion.data import Calibration, DataAndMetadata
 from nion.swift.model import Graphics
 
+from autoexp.agent import Prediction
 from autoexp.runlog import RunReader, stored_spectra
 from autoexp.state import Point, RunState
-from nionswift_plugin.autoexp_ui.live_data import LiveData, View
+from nionswift_plugin.autoexp_ui.live_data import LiveData, LiveItem, View
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 VISITED = "autoexp-visited"
@@ -136,7 +139,7 @@ class LatestSpectrum:
 
 
 class LearningCurve:
-    """Best value so far, and the single values, against the number of points."""
+    """Best value so far against the number of points."""
 
     interval_s = 0.9
 
@@ -145,34 +148,41 @@ class LearningCurve:
         self._values: list[float] = []
 
     def stale(self, view: View) -> bool:
-        values = self._finite(view)
+        values = _finite(view)
         return len(values) >= 2 and values != self._values
 
     def draw(self, view: View) -> None:
-        self._values = self._finite(view)
+        self._values = _finite(view)
         settings = view.state.settings
         assert settings is not None
         minimize = getattr(settings.agent, "goal", "maximize") == "minimize"
         best = (np.minimum if minimize else np.maximum).accumulate(self._values)
-        new = self._show("curve", _("Best so far"), best, settings.scalarizer.units)
-        self._show("values", _("Value of each spectrum"), np.asarray(self._values), settings.scalarizer.units)
-        if new:
+        self._live.show("curve", _("Best so far"), _against_points(best, settings.scalarizer.units))
+
+
+class SingleValues:
+    """The value of each point, as a second layer of the learning curve."""
+
+    interval_s = 0.9
+
+    def __init__(self, live: LiveData):
+        self._live = live
+        self._values: list[float] = []
+
+    def stale(self, view: View) -> bool:
+        return self._live.shown("curve") and _finite(view) != self._values
+
+    def draw(self, view: View) -> None:
+        self._values = _finite(view)
+        assert view.state.settings is not None
+        xdata = _against_points(self._values, view.state.settings.scalarizer.units)
+        if self._live.show("values", _("Value of each spectrum"), xdata):
             self._join()
 
-    def _finite(self, view: View) -> list[float]:
-        return [p.value for p in view.state.measured if np.isfinite(p.value)]
-
-    def _show(self, key: str, title: str, values: typing.Any, units: str) -> bool:
-        xdata = DataAndMetadata.new_data_and_metadata(
-            np.asarray(values, np.float32),
-            intensity_calibration=Calibration.Calibration(units=units),
-            dimensional_calibrations=[Calibration.Calibration(1.0, 1.0, "")],
-        )
-        return self._live.show(key, title, xdata)
-
     def _join(self) -> None:
-        """Show the single values as a second layer of the curve."""
         curve, values = self._live.display_item("curve"), self._live.item("values")
+        if curve is None or values is None:
+            return
         curve.append_display_data_channel_for_data_item(values)
         curve._set_display_layer_properties(0, label=_("best so far"), stroke_color="#0072B2", fill_color=None)
         curve._set_display_layer_properties(1, label=_("each spectrum"), stroke_color="#E69F00", fill_color=None)
@@ -180,41 +190,73 @@ class LearningCurve:
         curve.title = self._live.titled(_("Learning curve"))
 
 
-class Maps:
-    """What the model expects over the whole field, and how sure it is."""
+class Map:
+    """What the model expects over the whole field, or how unsure it is.
+
+    Args:
+        live: where to show it.
+        key: key of its data item.
+        title: title of its data item.
+        color_map: Swift's name of a color map.
+        values: which part of the prediction.
+    """
 
     interval_s = 1.2
 
-    def __init__(self, live: LiveData):
+    def __init__(
+        self,
+        live: LiveData,
+        key: str,
+        title: str,
+        color_map: str,
+        values: Callable[[Prediction], npt.NDArray[np.float64]],
+    ):
         self._live = live
+        self._key, self._title, self._color_map, self._values = key, title, color_map, values
         self._after = -1
 
     def stale(self, view: View) -> bool:
-        prediction = view.prediction
-        return prediction is not None and prediction.after != self._after
+        return view.prediction is not None and view.prediction.after != self._after
 
     def draw(self, view: View) -> None:
-        prediction, state = view.prediction, view.state
-        assert prediction is not None
-        self._after = prediction.after
-        shape = candidate_shape(state)
-        if shape is None or shape[0] * shape[1] != len(prediction.mean):
+        assert view.prediction is not None
+        self._after = view.prediction.after
+        shape, values = candidate_shape(view.state), self._values(view.prediction)
+        if shape is None or shape[0] * shape[1] != len(values):
             return
-        units = state.settings.scalarizer.units if state.settings else ""
-        for key, title, values, colors in (
-            ("prediction", _("Prediction"), prediction.mean, "viridis"),
-            ("uncertainty", _("Uncertainty"), prediction.std, "magma"),
-        ):
-            xdata = DataAndMetadata.new_data_and_metadata(
-                np.asarray(values, np.float32).reshape(shape),
-                intensity_calibration=Calibration.Calibration(units=units),
-                dimensional_calibrations=self._live.space(state, shape),
-            )
-            if self._live.show(key, title, xdata):
-                self._live.display_item(key).display_data_channels[0].color_map_id = colors
+        units = view.state.settings.scalarizer.units if view.state.settings else ""
+        xdata = DataAndMetadata.new_data_and_metadata(
+            np.asarray(values, np.float32).reshape(shape),
+            intensity_calibration=Calibration.Calibration(units=units),
+            dimensional_calibrations=self._live.space(view.state, shape),
+        )
+        if self._live.show(self._key, self._title, xdata):
+            self._live.display_item(self._key).display_data_channels[0].color_map_id = self._color_map
 
 
-PARTS = (OverviewWithPoints, SpectraStack, LatestSpectrum, LearningCurve, Maps)
+def parts(live: LiveData) -> list[LiveItem]:
+    """All that is shown of a run."""
+    return [
+        OverviewWithPoints(live),
+        SpectraStack(live),
+        LatestSpectrum(live),
+        LearningCurve(live),
+        SingleValues(live),
+        Map(live, "prediction", _("Prediction"), "viridis", lambda prediction: prediction.mean),
+        Map(live, "uncertainty", _("Uncertainty"), "magma", lambda prediction: prediction.std),
+    ]
+
+
+def _finite(view: View) -> list[float]:
+    return [p.value for p in view.state.measured if np.isfinite(p.value)]
+
+
+def _against_points(values: npt.ArrayLike, units: str) -> typing.Any:
+    return DataAndMetadata.new_data_and_metadata(
+        np.asarray(values, np.float32),
+        intensity_calibration=Calibration.Calibration(units=units),
+        dimensional_calibrations=[Calibration.Calibration(1.0, 1.0, "")],
+    )
 
 
 def candidate_shape(state: RunState) -> tuple[int, int] | None:

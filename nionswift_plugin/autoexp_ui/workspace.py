@@ -7,32 +7,38 @@ import typing
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 WORKSPACE_ID = "org.autoexp.workspace"
-PLACES = ("overview", "prediction", "uncertainty", "latest", "curve")
+PLACES = ("overview", "latest", "curve", "prediction", "uncertainty")
 
 
-def arrange(document_controller: typing.Any, live: typing.Any) -> None:
-    """Show results that are new in their places, while the workspace for them is the one on the screen."""
+def arrange(document_controller: typing.Any, live: typing.Any) -> bool:
+    """Open the workspace, or show one new result in its place, while it is on the screen; whether there was anything.
+
+    One at a time, since each takes Swift tens of milliseconds.
+    """
     controller = document_controller.workspace_controller
     if controller is None:
-        return
+        return False
     if not live.arranged and live.display_item("overview") is not None:
         live.arranged = True
         controller.ensure_workspace(_("Autonomous Experiment"), _layout(), WORKSPACE_ID)
-        for panel in controller.display_panels:
-            panel.set_display_panel_display_item(None)
-    if controller._workspace.workspace_id != WORKSPACE_ID:
-        return
+        return True
+    if controller._workspace is None or controller._workspace.workspace_id != WORKSPACE_ID:
+        return False
     panels = {panel.identifier: panel for panel in controller.display_panels}
     for key in PLACES:
-        display_item = live.display_item(key)
-        panel = panels.get(f"autoexp-{key}")
+        display_item, panel = live.display_item(key), panels.get(f"autoexp-{key}")
         if panel is not None and display_item is not None and key not in live.placed:
             live.placed.add(key)
             panel.set_display_panel_display_item(display_item)
+            return True
+    return False
 
 
 def _layout() -> dict[str, typing.Any]:
-    """The overview large, the two maps beside it one above the other, latest spectrum and learning curve below."""
+    """The overview large, the two maps beside it one above the other, latest spectrum and learning curve below.
+
+    None of the panels is selected: Swift would build its inspector anew for every result.
+    """
 
     def image(key: str) -> dict[str, typing.Any]:
         return {"type": "image", "identifier": f"autoexp-{key}", "display_panel_id": f"autoexp-{key}"}
@@ -40,15 +46,10 @@ def _layout() -> dict[str, typing.Any]:
     def split(orientation: str, splits: list[float], *children: dict[str, typing.Any]) -> dict[str, typing.Any]:
         return {"type": "splitter", "orientation": orientation, "splits": splits, "children": list(children)}
 
-    overview = {**image("overview"), "selected": True}
+    maps = split("horizontal", [0.5, 0.5], image("prediction"), image("uncertainty"))
     return split(
         "horizontal",
         [0.62, 0.38],
-        split(
-            "vertical",
-            [0.66, 0.34],
-            overview,
-            split("horizontal", [0.5, 0.5], image("prediction"), image("uncertainty")),
-        ),
+        split("vertical", [0.66, 0.34], image("overview"), maps),
         split("vertical", [0.5, 0.5], image("latest"), image("curve")),
     )
