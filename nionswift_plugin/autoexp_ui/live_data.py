@@ -145,9 +145,9 @@ class LiveData:
         self.adopt(key, item)
         return True
 
-    def reserve(self, key: str, title: str, shape: tuple[int, ...], descriptor: typing.Any) -> None:
-        """A large item that is written as it grows."""
-        item = DataItem.DataItem(large_format=True)
+    def reserve(self, key: str, title: str, shape: tuple[int, ...], descriptor: typing.Any, large: bool) -> None:
+        """An item that is written as it grows."""
+        item = DataItem.DataItem(large_format=large)
         item.title = f"{title}, {self._title}"
         self.document_model.append_data_item(item)
         item.reserve_data(data_shape=shape, data_dtype=np.dtype(np.float32), data_descriptor=descriptor)

@@ -17,7 +17,8 @@ from nionswift_plugin.autoexp_ui.live_data import LiveData, LiveItem, View
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 VISITED = "autoexp-visited"
-POINTS_PER_DRAWING = 12
+POINTS_PER_DRAWING = 3
+LARGE_BYTES = 8_000_000
 COUNTS = Calibration.Calibration(units="counts")
 SEQUENCE = DataAndMetadata.DataDescriptor(True, 0, 1)
 
@@ -25,7 +26,7 @@ SEQUENCE = DataAndMetadata.DataDescriptor(True, 0, 1)
 class OverviewWithPoints:
     """The overview, and on it the numbered points; failed ones with a cross."""
 
-    interval_s = 0.2
+    interval_s = 0.12
 
     def __init__(self, live: LiveData):
         self._live = live
@@ -69,9 +70,11 @@ class SpectraStack:
     def draw(self, view: View) -> None:
         state, stored = view.state, self._stored(view.state)
         assert state.settings is not None
-        if self._shown == 0:
+        if not self._live.shown("spectra"):
             rows = max(len(stored), state.settings.budget.points)
-            self._live.reserve("spectra", _("Spectra"), (rows, stored.shape[1]), SEQUENCE)
+            large = rows * stored.shape[1] * 4 > LARGE_BYTES  # an HDF5 file grows in place, and takes longer to make
+            self._live.reserve("spectra", _("Spectra"), (rows, stored.shape[1]), SEQUENCE, large)
+            return
         item = self._live.item("spectra")
         if item is not None and (item.data_shape[0] < len(stored) or self._spare(view)):
             item.set_data_and_metadata(self._whole(state, stored))
@@ -168,16 +171,20 @@ class SingleValues:
     def __init__(self, live: LiveData):
         self._live = live
         self._values: list[float] = []
+        self._joined = False
 
     def stale(self, view: View) -> bool:
-        return self._live.shown("curve") and _finite(view) != self._values
+        return self._live.shown("curve") and (_finite(view) != self._values or not self._joined)
 
     def draw(self, view: View) -> None:
+        if self._live.shown("values") and not self._joined:
+            self._joined = True
+            self._join()
+            return
         self._values = _finite(view)
         assert view.state.settings is not None
         xdata = _against_points(self._values, view.state.settings.scalarizer.units)
-        if self._live.show("values", _("Value of each spectrum"), xdata):
-            self._join()
+        self._live.show("values", _("Value of each spectrum"), xdata)
 
     def _join(self) -> None:
         curve, values = self._live.display_item("curve"), self._live.item("values")
