@@ -41,7 +41,7 @@ print(len(candidates), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 
 
 def decision() -> list[Row]:
-    """From a spectrum's value to the next position, a refit of all hyperparameters included."""
+    """From a spectrum's value to the next position; the slowest of ten, which holds a refit of all hyperparameters."""
     specimen = make_specimen("plasmonic")
     image = specimen.haadf(ScanGeometry((600.0, 600.0)).pixel_centres((816, 816))).astype(np.float32)
     candidates = cut(image, PatchSpec(pixels=16, stride=8))
@@ -57,9 +57,9 @@ def decision() -> list[Row]:
         agent.suggest(1)
         if step >= 45:
             taken.append(time.perf_counter() - begun)
-    median = statistics.median(taken)
+    worst, median = max(taken), statistics.median(taken)
     what = f"deep-kernel decision with a refit, {len(candidates):,} candidates of 16 x 16, 50 measured"
-    return [Row(what, f"{median * 1000:.0f} ms", "under 1 s", median < 1.0)]
+    return [Row(what, f"{worst * 1000:.0f} ms (without: {median * 1000:.1f} ms)", "under 1 s", worst < 1.0)]
 
 
 def memory() -> list[Row]:

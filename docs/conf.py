@@ -37,6 +37,17 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+ALIASES = (
+    "Scalarizer",
+    "AgentSpec",
+    "InstrumentSpec",
+    "ev.Steering",
+    "ev.Event",
+    "Observer",
+    "WhenDrawn",
+    "metrics.Goal",
+)
+autodoc_type_aliases = {name: name.split(".")[-1] for name in ALIASES}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

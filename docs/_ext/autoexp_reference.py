@@ -104,17 +104,17 @@ def describe(model: type[BaseModel]) -> Iterator[str]:
     title = tag_of(model) or model.__name__
     yield from ("", f".. _{label(model)}:", "", title, "~" * len(title), "")
     yield from cleaned(model)
-    fields = {name: field for name, field in model.model_fields.items() if name not in TAGS}
-    tag = next((name for name in TAGS if name in model.model_fields), None)
+    tag = next((name for name in TAGS if name in model.model_fields), None) if tag_of(model) else None
+    fields = {name: field for name, field in model.model_fields.items() if name != tag}
     if tag:
-        yield from ("", f"Written as ``\"{tag}\": \"{tag_of(model)}\"``.", "")
+        yield from ("", f'Written as ``"{tag}": "{tag_of(model)}"``.', "")
     if not fields:
         return
     yield from ("", ".. list-table::", "   :header-rows: 1", "   :class: fields", "   :widths: 22 24 18 36", "")
     yield from row("field", "type", "default", "meaning")
     told = attributes(model)
     for name, field in fields.items():
-        meaning = field.description or told.get(name, "")
+        meaning = field.description or told.get(name, "") or first_sentence(field.annotation)
         yield from row(f"``{name}``", kind_of(field), default_of(field), meaning)
     yield ""
 
@@ -123,8 +123,9 @@ def tag_of(model: type[BaseModel]) -> str:
     """The word by which a member of a union is told from the others; empty if there is none."""
     for name in TAGS:
         field = model.model_fields.get(name)
-        if field is not None and typing.get_origin(field.annotation) is typing.Literal:
-            return str(typing.get_args(field.annotation)[0])
+        values = typing.get_args(field.annotation) if field is not None else ()
+        if len(values) == 1 and typing.get_origin(field.annotation) is typing.Literal:
+            return str(values[0])
     return ""
 
 
@@ -137,6 +138,14 @@ def cleaned(model: type[BaseModel]) -> Iterator[str]:
     """The docstring without its list of attributes, which the table holds."""
     text = inspect.getdoc(model) or ""
     yield from re.split(r"\n\s*(?:Attributes|Args):\n", text)[0].splitlines()
+
+
+def first_sentence(annotation: Any) -> str:
+    """What a model is, if a field holds just that."""
+    if not (inspect.isclass(annotation) and issubclass(annotation, BaseModel)):
+        return ""
+    sentence = (inspect.getdoc(annotation) or "").split(".")[0]
+    return sentence[:1].lower() + sentence[1:]
 
 
 def attributes(model: type[BaseModel]) -> dict[str, str]:
@@ -159,15 +168,15 @@ def attributes(model: type[BaseModel]) -> dict[str, str]:
 
 def kind_of(field: FieldInfo) -> str:
     """Type and bounds of a field, as people read them."""
-    bounds = [BOUNDS[k].format(f"{v:g}" if isinstance(v, int | float) else v) for k, v in limits(field) if v is not None]
+    bounds = [BOUNDS[name].format(f"{value:g}") for name, value in limits(field)]
     return ", ".join([words(field.annotation), *bounds])
 
 
-def limits(field: FieldInfo) -> Iterator[tuple[str, Any]]:
+def limits(field: FieldInfo) -> Iterator[tuple[str, float]]:
     """Names and values of a field's bounds."""
     for constraint in field.metadata:
         for name in BOUNDS:
-            if hasattr(constraint, name):
+            if getattr(constraint, name, None) is not None:
                 yield name, getattr(constraint, name)
 
 
