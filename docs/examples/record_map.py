@@ -1,4 +1,4 @@
-"""Makes a recorded spectrum image to practise on: every pixel of a small field, taken by the virtual microscope."""
+"""Makes a recorded spectrum image to practice on: every pixel of a small field, taken by the virtual microscope."""
 
 import sys
 

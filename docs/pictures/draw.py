@@ -21,7 +21,7 @@ def head(width: int, height: int, label: str) -> str:
 
 
 def box(x: float, y: float, name: str, note: str = "", color: str = INK, width: float = 128) -> str:
-    """A rounded box centred on a place, with a name and a note below it."""
+    """A rounded box centered on a place, with a name and a note below it."""
     height = 46 if note else 34
     parts = [
         f'<rect x="{x - width / 2}" y="{y - height / 2}" width="{width}" height="{height}" rx="8" fill="{PAPER}" '
@@ -34,7 +34,7 @@ def box(x: float, y: float, name: str, note: str = "", color: str = INK, width: 
 
 
 def text(x: float, y: float, words: str, color: str = INK, size: float = 13, bold: bool = False) -> str:
-    """Words centred on a place."""
+    """Words centered on a place."""
     weight = ' font-weight="bold"' if bold else ""
     return (
         f'<text x="{x}" y="{y}" text-anchor="middle" fill="{color}" font-size="{size}"{weight} paint-order="stroke" '
