@@ -209,7 +209,8 @@ class Engine:
                 ev.Started(run_id=self.folder.name, plan=self.plan, software=software(), instrument=identity)
             )
         self._recorder.enter("preparing")
-        self._guardian.check_plan(self.plan.overview, self.plan.spectrum)
+        self._settings.scalarizer.require()
+        self._guardian.check_plan(self.plan.overview, self.plan.spectrum, self._settings.budget)
         found = self._guardian.open()
         if not self.state.snapshot:
             self._recorder.append(ev.Snapshot(controls=found))
@@ -436,10 +437,14 @@ class Engine:
         Raises:
             PlanError: the reason, for the operator.
         """
-        if isinstance(command, ev.SetScalarizer) and self.state.spectra is not None:
-            command.scalarizer.check_axis(self._recorder.energy())
-        if isinstance(command, ev.SetBudget) and command.budget.points < self.state.exposures:
-            raise PlanError(f"{self.state.exposures} points are taken already; the budget cannot be smaller.")
+        if isinstance(command, ev.SetScalarizer):
+            command.scalarizer.require()
+            if self.state.spectra is not None:
+                command.scalarizer.check_axis(self._recorder.energy())
+        if isinstance(command, ev.SetBudget):
+            self._guardian.check_budget(command.budget)
+            if command.budget.points < self.state.exposures:
+                raise PlanError(f"{self.state.exposures} points are taken already; the budget cannot be smaller.")
         self.state.steered(command)
 
     # --- the end

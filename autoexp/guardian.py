@@ -205,14 +205,29 @@ class Guardian:
 
     # --- the commands
 
-    def check_plan(self, overview: OverviewSpec, spectrum: SpectrumSpec) -> None:
+    def check_plan(self, overview: OverviewSpec, spectrum: SpectrumSpec, budget: Budget) -> None:
         """Refuse a plan that asks for more than is allowed, before anything moves.
 
         Raises:
             LimitError: the overview or an exposure is too long.
+            PlanError: the dose is limited and cannot be known.
         """
         self._check_overview(overview)
         self._check_exposure_time(spectrum)
+        self.check_budget(budget)
+
+    def check_budget(self, budget: Budget) -> None:
+        """Refuse a limit that could not be kept: one on the dose, where the beam current is not known.
+
+        Raises:
+            PlanError: what to do about it.
+        """
+        limited = budget.dose_e is not None or self.site.max_dose_e is not None
+        if limited and self.beam_current_pA is None:
+            raise PlanError(
+                "The dose is limited, but the beam current is not known, so it cannot be counted. Give beam_current_pA "
+                "in the site's limits for this instrument, or leave the dose limit out."
+            )
 
     def _check_overview(self, spec: OverviewSpec) -> None:
         if spec.time_s > self.site.max_overview_s:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from autoexp import events as ev
 from autoexp.errors import RunLogError
@@ -224,7 +225,12 @@ def _parse(line: bytes, seq: int) -> ev.Record | None:
         return None
     if seq == 0:
         _check_format(body)
-    record = ev.Record.model_validate_json(body)
+    try:
+        record = ev.Record.model_validate_json(body)
+    except ValidationError as error:
+        raise RunLogError(
+            f"Event {seq} of this run is whole but means nothing to this version; nothing was changed. {error}"
+        ) from error
     return record if record.seq == seq else None
 
 

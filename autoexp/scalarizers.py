@@ -48,6 +48,13 @@ class _Scalarizer(BaseModel):
         redrawn = np.stack([self.values(spectra + sigma * draw, energy_eV) for draw in draws])
         return Scores(self.values(spectra, energy_eV), np.nanstd(redrawn, axis=0))
 
+    def require(self) -> None:
+        """Refuse what can be known to be missing before the first spectrum.
+
+        Raises:
+            PlanError: what is missing.
+        """
+
     def check_axis(self, energy_eV: Array) -> None:
         """Refuse an axis on which this cannot work.
 
@@ -290,14 +297,18 @@ class Function(_Scalarizer):
     kind: Literal["function"] = "function"
     name: str
 
-    @model_validator(mode="after")
-    def _known(self) -> Function:
+    def require(self) -> None:
+        """Refuse a name under which nothing is registered here; a run that used it can still be read.
+
+        Raises:
+            PlanError: which names there are.
+        """
         if self.name not in _registered:
             known = ", ".join(sorted(_registered)) or "none is registered"
-            raise ValueError(f"no function is registered as {self.name!r} (known: {known})")
-        return self
+            raise PlanError(f"No scalarizer function is registered as {self.name!r} (known: {known}).")
 
     def values(self, spectra: Spectra, energy_eV: Array) -> Array:
+        self.require()
         values = np.asarray(_registered[self.name][0](spectra, energy_eV), dtype=float)
         if values.shape != (len(spectra),):
             raise PlanError(
@@ -311,7 +322,7 @@ class Function(_Scalarizer):
 
     @property
     def units(self) -> str:
-        return _registered[self.name][1]
+        return _registered[self.name][1] if self.name in _registered else ""
 
 
 Scalarizer = Annotated[

@@ -110,6 +110,7 @@ class RunState:
     plan: Plan | None = None
     settings: Settings | None = None
     history: tuple[Settings, ...] = ()
+    undone: int = 0
     phase: ev.Phase = "idle"
     phase_reason: str = ""
     prepared: ev.Prepared | None = None
@@ -172,7 +173,7 @@ class RunState:
         if isinstance(command, ev.Undo):
             if not self.history:
                 raise PlanError("There is nothing to undo.")
-            return replace(self, settings=self.history[-1], history=self.history[:-1])
+            return replace(self, settings=self.history[-1], history=self.history[:-1], undone=self.undone + 1)
         return replace(self, settings=self.settings.after(command), history=(*self.history, self.settings))
 
     def apply(self, record: ev.Record) -> RunState:

@@ -411,8 +411,8 @@ def record_overview(instrument: typing.Any, limits: typing.Any, spec: OverviewSp
     """Take one overview through the guardian, and put everything back."""
     with InstrumentLock(instrument.identity, _("Take Overview")):
         guardian = Guardian(instrument, limits, beam_current_pA=instrument.beam_current_pA)
-        guardian.open()
         try:
+            guardian.open()
             return guardian.overview(spec)
         finally:
             guardian.restore()

@@ -192,6 +192,21 @@ class PlanForm:
         windows = [(WINDOW, one, first)]
         return [*windows, (SECOND_WINDOW, two, second)] if two else windows
 
+    def show(self, scalarizer: scalarizers.Scalarizer, agent: planning.AgentSpec, budget: planning.Budget) -> None:
+        """Set the fields to what is in force in a run; what the fields cannot express is left as it is."""
+        told = scalarizer.model_dump()
+        kinds = [kind for kind, _label in SCALARIZERS]
+        values: dict[str, typing.Any] = {"points": budget.points, "minutes": (budget.time_s or 0.0) / 60}
+        if scalarizer.kind in kinds:
+            values["scalarizer"] = kinds.index(scalarizer.kind)
+        first, second = told.get("numerator", told), told.get("denominator", told)
+        values |= {n: first[n] for n in ("low_eV", "high_eV") if first.get(n) is not None}
+        for name, source in (("second_low_eV", "low_eV"), ("second_high_eV", "high_eV")):
+            found = told.get(f"background_{source}") if scalarizer.kind == "edge" else second.get(source)
+            if scalarizer.kind in ("edge", "ratio") and found is not None:
+                values[name] = found
+        self.set(**values, **_agent_fields(agent))
+
     def make_plan(self, name: str, scan: str, camera: str, regions: tuple[planning.Region, ...] = ()) -> planning.Plan:
         """The whole plan.
 
@@ -222,6 +237,22 @@ class PlanForm:
             return
         self._stored.value = json.dumps({name: field.value for name, field in self._fields.items()})
         self.changed_event.fire()
+
+
+def _agent_fields(agent: planning.AgentSpec) -> dict[str, typing.Any]:
+    """The fields that describe an agent."""
+    kinds = [kind for kind, _label in AGENTS]
+    if not isinstance(agent, planning.DeepKernelAgent):
+        return {"agent": kinds.index(agent.kind)} if agent.kind in kinds else {}
+    acquisition = agent.acquisition
+    parameter = PARAMETERS.get(acquisition.kind)
+    return {
+        "agent": kinds.index("trained-network" if agent.kernel == "deep" else "deep-kernel"),
+        "acquisition": [kind for kind, _label in ACQUISITIONS].index(acquisition.kind),
+        "goal": [kind for kind, _label in GOALS].index(agent.goal),
+        "seeds": agent.seeds,
+        **({"parameter": getattr(acquisition, parameter)} if parameter else {}),
+    }
 
 
 class OptionalNumber:

@@ -41,6 +41,7 @@ class Helm:
         self._watches: dict[str, tuple[steering.GraphicsWatch, typing.Any]] = {}
         self._graphics_changed = False
         self._form_changed = False
+        self._undone = engine.state.undone
         self._requested: set[str] = set()
 
     def close(self) -> None:
@@ -57,6 +58,10 @@ class Helm:
         """Take up what changed since the last turn."""
         self._watch("overview", self._live.display_item("overview"))
         self._watch("latest", self._live.display_item("latest"))
+        undone = self._engine.state.undone
+        if undone != self._undone:
+            self._undone = undone
+            self._follow()
         if self._graphics_changed:
             self._graphics_changed = False
             self._steer_by_regions()
@@ -77,7 +82,25 @@ class Helm:
         self._watches[key] = watch, listener
         if key == "latest":
             self._show_windows()
+        else:
+            self._draw_regions()
         self._graphics_changed = True
+
+    def _follow(self) -> None:
+        """Something was undone: fields and graphics show the settings that are in force again."""
+        settings = self._engine.state.settings
+        if settings is None:
+            return
+        self._form.show(settings.scalarizer, settings.agent, settings.budget)
+        self._draw_regions()
+        self._show_windows()
+        self._form_changed = self._graphics_changed = False
+
+    def _draw_regions(self) -> None:
+        """Show the regions in force: those of a plan, of a run that is resumed, or after an undo."""
+        settings, overview = self._engine.state.settings, self._live.display_item("overview")
+        if settings is not None and overview is not None:
+            steering.draw_regions(self._document_model, overview, settings.regions)
 
     def _on_graphics(self) -> None:
         self._graphics_changed = True

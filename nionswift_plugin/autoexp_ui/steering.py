@@ -16,6 +16,7 @@ from autoexp.plan import Region
 from nionswift_plugin.autoexp_ui import live_items
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
+REGION = "autoexp-region-"
 INCLUDE_LABEL = _("measure here only")
 EXCLUDE_LABEL = _("exclude")
 
@@ -83,10 +84,33 @@ def regions_of(display_item: typing.Any) -> tuple[Region, ...]:
                 kind = "exclude" if excluded else "include"
                 found.append(
                     Region(
-                        id=str(graphic.uuid), kind=kind, top=edges[0], left=edges[1], bottom=edges[2], right=edges[3]
+                        id=region_id(graphic), kind=kind, top=edges[0], left=edges[1], bottom=edges[2], right=edges[3]
                     )
                 )
     return tuple(found)
+
+
+def region_id(graphic: typing.Any) -> str:
+    """The region that a rectangle stands for."""
+    name = str(graphic.graphic_id or "")
+    return name.removeprefix(REGION) if name.startswith(REGION) else str(graphic.uuid)
+
+
+def draw_regions(document_model: typing.Any, display_item: typing.Any, regions: tuple[Region, ...]) -> None:
+    """Make the rectangles on an overview those of the regions: add, move and take away what differs."""
+    wanted = {r.id: r for r in regions}
+    drawn = {region_id(g): g for g in display_item.graphics if isinstance(g, Graphics.RectangleGraphic)}
+    with document_model.item_transaction(display_item):
+        for name in drawn.keys() - wanted.keys():
+            display_item.remove_graphic(drawn[name]).close()
+        for name, region in wanted.items():
+            bounds = ((region.top, region.left), (region.bottom - region.top, region.right - region.left))
+            if name not in drawn:
+                graphic = _rectangle(bounds, region.kind == "exclude")
+                graphic.graphic_id = f"{REGION}{name}"
+                display_item.add_graphic(graphic)
+            elif region not in regions_of(display_item):
+                drawn[name].bounds = bounds
 
 
 def requested_points(display_item: typing.Any) -> dict[str, tuple[float, float]]:
@@ -103,12 +127,16 @@ def requested_points(display_item: typing.Any) -> dict[str, tuple[float, float]]
 
 def add_region(document_model: typing.Any, display_item: typing.Any, exclude: bool) -> None:
     """Add a rectangle in the middle of an overview, for the operator to drag."""
+    with document_model.item_transaction(display_item):
+        display_item.add_graphic(_rectangle(((0.35, 0.35), (0.3, 0.3)), exclude))
+
+
+def _rectangle(bounds: typing.Any, exclude: bool) -> typing.Any:
     graphic = Graphics.RectangleGraphic()
-    graphic.bounds = ((0.35, 0.35), (0.3, 0.3))
+    graphic.bounds = bounds
     graphic.label = EXCLUDE_LABEL if exclude else INCLUDE_LABEL
     graphic.stroke_color = "#D55E00" if exclude else "#009E73"
-    with document_model.item_transaction(display_item):
-        display_item.add_graphic(graphic)
+    return graphic
 
 
 def window_graphic(display_item: typing.Any, graphic_id: str) -> typing.Any:

@@ -99,7 +99,8 @@ class Probe:
         moving = np.any(self.at(start_s) != self.at(end)) and arrival > start_s
         steps = self.STEPS if moving else 0
         times = start_s + (arrival - start_s) * (np.arange(steps) + 0.5) / max(steps, 1)
-        shares = np.full(steps, (arrival - start_s) / duration_s / max(steps, 1)) if duration_s else np.empty(0)
+        # of ``end - start_s``, not of ``duration_s``: beside a large time a tiny exposure is rounded
+        shares = np.full(steps, (arrival - start_s) / (end - start_s) / max(steps, 1)) if moving else np.empty(0)
         if not moving or arrival < end:
             times = np.append(times, ((arrival if moving else start_s) + end) / 2)
             shares = np.append(shares, 1 - shares.sum())

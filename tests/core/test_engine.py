@@ -273,6 +273,25 @@ def test_a_plan_beyond_the_limits_fails_before_anything_moves(instrument, tmp_pa
     assert not instrument.commands
 
 
+def test_a_dose_limit_that_could_not_be_kept_is_refused(instrument, tmp_path, locks):
+    for number, (given, site) in enumerate(
+        [({"budget": Budget(points=6, dose_e=1e9)}, SiteLimits()), ({}, SiteLimits(max_dose_e=1e9))]
+    ):
+        engine = Engine(plan(**given), instrument, tmp_path / str(number), site=site, lock_folder=locks)
+        engine.run()
+        assert engine.status.ending == "faulted"
+        assert "beam current is not known" in engine.status.reason
+    assert not instrument.commands
+
+
+def test_an_unregistered_function_is_refused_before_anything_moves(instrument, tmp_path, locks):
+    engine = run(plan(scalarizer={"kind": "function", "name": "unheard of"}), instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "faulted"
+    assert "unheard of" in engine.status.reason
+    assert not instrument.commands
+    assert RunReader(tmp_path / "run").records
+
+
 def test_a_scalarizer_off_the_axis_pauses_nothing_and_loses_nothing(instrument, tmp_path, locks):
     off = Edge(low_eV=930, high_eV=1000, background_low_eV=800, background_high_eV=900)
     engine = run(plan(scalarizer=off), instrument, tmp_path / "run", locks)

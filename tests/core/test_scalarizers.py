@@ -115,7 +115,6 @@ def test_json_there_and_back(scalarizer):
         ({"kind": "edge", "low_eV": 3, "high_eV": 9, "background_low_eV": 4, "background_high_eV": 5}, "before"),
         ({"kind": "nonsense"}, "nonsense"),
         ({"kind": "similarity", "reference": [0, 0], "offset_eV": 0, "scale_eV": 1}, "zero"),
-        ({"kind": "function", "name": "unheard of"}, "unheard of"),
         ("{", "cannot be used"),
     ],
 )
@@ -130,6 +129,14 @@ def test_windows_off_the_axis_are_refused():
     with pytest.raises(PlanError, match="four channels"):
         Edge(low_eV=50, high_eV=60, background_low_eV=40.0, background_high_eV=40.15).check_axis(ENERGY)
     Window(low_eV=-5, high_eV=1).check_axis(ENERGY)
+
+
+def test_a_function_that_is_not_registered_is_refused_at_use_and_can_be_read():
+    unknown = parse_scalarizer({"kind": "function", "name": "unheard of"})
+    assert unknown.units == ""
+    for use in (unknown.require, lambda: unknown.values(np.ones((1, 1024)), ENERGY)):
+        with pytest.raises(PlanError, match="unheard of"):
+            use()
 
 
 def test_a_function_of_ones_own():

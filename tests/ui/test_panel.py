@@ -98,7 +98,10 @@ def test_fields_steer_while_it_runs_and_undo_takes_it_back(window):
     window.until(lambda: window.handler.flags.can_undo.value)
     window.handler.handle_undo(None)
     window.until(lambda: window.experiment.engine.state.settings.scalarizer.low_eV == 1.1)
+    window.until(lambda: window.handler.form.value("low_eV") == 1.1)
     window.handler.form.set(points=window.experiment.status.points + 20)
+    window.until(lambda: window.experiment.engine.state.settings.budget.points < 400)
+    assert window.experiment.engine.state.settings.scalarizer.low_eV == 1.1
     window.finish()
     assert window.experiment.status.ending == "completed"
 
@@ -206,6 +209,38 @@ def test_an_unfinished_run_is_found_and_can_be_resumed_finished_or_discarded(win
     assert window.experiment.engine.folder == engine.folder
     assert not window.handler.flags.has_unfinished.value
     assert window.item("Spectra").data_shape[0] >= 39
+
+
+def test_regions_survive_a_resume_and_an_undo(window):
+    window.handler.handle_overview(None)
+    window.until(lambda: window.experiment.taken is not None)
+    window.handler.handle_exclude(None)
+    window.experiment.overview_display_item.graphics[0].bounds = ((0.0, 0.0), (1.0, 0.5))
+    window.handler.form.set(points=400, stride_px=2)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.status.points >= 3)
+    engine = window.experiment.engine
+    engine._finish = lambda end: None  # a power cut writes nothing more
+    engine.abort()
+    window.finish()
+    window.experiment.look_for_unfinished()
+    window.until(lambda: window.handler.flags.has_unfinished.value)
+    window.handler.handle_resume_run(None)
+    window.until(lambda: window.experiment.status.points >= 10)
+    window.pump(seconds=0.5)
+    settings = window.experiment.engine.state.settings
+    assert [(r.kind, r.right) for r in settings.regions] == [("exclude", 0.5)]
+    rectangles = [g for g in window.experiment.live.display_item("overview").graphics if g.label == "exclude"]
+    assert [g.bounds for g in rectangles] == [((0.0, 0.0), (1.0, 0.5))]
+    rectangles[0].bounds = ((0.0, 0.0), (1.0, 0.25))
+    window.until(lambda: window.experiment.engine.state.settings.regions[0].right == 0.25)
+    window.handler.handle_undo(None)
+    window.until(lambda: rectangles[0].bounds == ((0.0, 0.0), (1.0, 0.5)))
+    window.pump(seconds=0.5)
+    assert window.experiment.engine.state.settings.regions[0].right == 0.5
+    window.handler.handle_stop(None)
+    window.finish()
+    assert all(p.position[1] >= 0.25 for p in window.experiment.engine.state.measured)
 
 
 def test_a_real_instrument_needs_to_be_armed(window, monkeypatch):
