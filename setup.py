@@ -37,7 +37,6 @@ setup(
         "pydantic>=2.10",
         "typer>=0.15",
         "rich>=13",
-        "safetensors>=0.5",
         "filelock>=3.16",
         "threadpoolctl>=3.5",
         "platformdirs>=4.3",

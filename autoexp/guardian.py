@@ -272,17 +272,23 @@ class Guardian:
         self._check_budget(spec.exposure_s)
 
     def spectrum(self, position: Position, spec: SpectrumSpec) -> Spectrum:
-        """Take a spectrum at a position, within limits and budget, and check what came.
+        """Take a spectrum at a position, within limits and budget, and check what came."""
+        self.grant_exposure(position, spec)
+        spectrum = self._pass(lambda: self._instrument.spectrum(position, spec))
+        check_frame(spectrum)
+        return spectrum
 
-        The dose is accounted for as soon as the exposure is asked for, whatever comes of it.
+    def grant_exposure(self, position: Position, spec: SpectrumSpec) -> None:
+        """Allow one exposure and account for its dose, whatever comes of it; for those that Swift itself takes.
+
+        Raises:
+            LimitError, BudgetError: as :meth:`check_exposure`.
+            GateClosedError: the run was ended.
         """
         self.check_exposure(position, spec)
         self._require_gate()
         self._pay(spec.exposure_s)
         self.account.exposures += 1
-        spectrum = self._pass(lambda: self._instrument.spectrum(position, spec))
-        check_frame(spectrum)
-        return spectrum
 
     def dose_of(self, exposure_s: float) -> float:
         """Electrons of an exposure; zero where the current is not known."""

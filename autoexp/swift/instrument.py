@@ -361,6 +361,20 @@ def find_instrument(
     return SwiftInstrument(stem, scan, camera, when_drawn=when_drawn)
 
 
+def drawing_loop(document_controller: typing.Any = None) -> WhenDrawn | None:
+    """What calls a function once Swift has drawn the probe: the event loop on which it does so.
+
+    Args:
+        document_controller: the window whose loop serves where the application has none.
+
+    Returns:
+        None where there is neither application nor window, and so nothing is drawn.
+    """
+    loop = getattr(Registry.get_component("application"), "event_loop", None)
+    loop = loop or getattr(document_controller, "event_loop", None)
+    return typing.cast(WhenDrawn, loop.call_soon_threadsafe) if loop else None
+
+
 def _spectrum_from(xdata: typing.Any) -> Spectrum:
     data = np.asarray(xdata.data)
     if data.ndim == 2 and data.shape[0] == 1:

@@ -17,6 +17,7 @@ from autoexp.agent import Outcome, Suggestion
 from autoexp.agents import make_agent
 from autoexp.errors import AutoexpError
 from autoexp.guardian import Guardian, site_limits
+from autoexp.lock import InstrumentLock
 from autoexp.patches import cut
 from autoexp.plan import Plan
 from autoexp.swift import instrument as swift_instrument
@@ -136,6 +137,7 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
         self._count = count
         self._problem = problem
         self._instrument: swift_instrument.SwiftInstrument | None = None
+        self._lock: InstrumentLock | None = None
         self._current: Suggestion | None = None
         self._positions: list[list[float]] = []
 
@@ -143,18 +145,32 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
         """Take over and take the overview."""
         if self._problem:
             raise AutoexpError(self._problem)
-        instrument = swift_instrument.find_instrument()
+        instrument = swift_instrument.find_instrument(when_drawn=swift_instrument.drawing_loop())
         identity = instrument.identity
         settings = preferences.load()
         if not identity.simulated and not settings.arm_hardware:
             raise AutoexpError(_("Allow experiments on this instrument in Preferences > Autonomous Experiment first."))
         self._plan = stored_plan(identity.scan, identity.camera, self._count)
-        self._instrument = instrument
-        self._guardian = Guardian(instrument, site_limits(identity, settings.site), budget=self._plan.budget)
-        self._guardian.open()
-        overview = self._guardian.overview(self._plan.overview)
-        candidates = cut(overview.image, self._plan.patches)
-        self._agent = make_agent(self._plan.agent, candidates, self._plan.seed, self._count)
+        self._plan.scalarizer.require()
+        self._guardian = Guardian(
+            instrument,
+            site_limits(identity, settings.site),
+            self._plan.limits,
+            self._plan.budget,
+            beam_current_pA=instrument.beam_current_pA,
+        )
+        self._guardian.check_plan(self._plan.overview, self._plan.spectrum, self._plan.budget)
+        lock = InstrumentLock(identity, _("the Acquisition panel"))
+        lock.acquire()
+        self._lock, self._instrument = lock, instrument
+        try:
+            self._guardian.open()
+            overview = self._guardian.overview(self._plan.overview)
+            candidates = cut(overview.image, self._plan.patches)
+            self._agent = make_agent(self._plan.agent, candidates, self._plan.seed, self._count)
+        except BaseException:
+            self.finish()  # Swift does not call it when the start fails
+            raise
 
     def perform(self, index: typing.Any, **kwargs: typing.Any) -> dict[str, typing.Any]:
         """Park the probe where the agent wants the next spectrum."""
@@ -163,7 +179,7 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
             raise AutoexpError(_("Nothing is left to measure; ask for fewer spectra, or a smaller stride."))
         self._current = suggestions[0]
         position = self._current.position
-        self._guardian.check_exposure(position, self._plan.spectrum)
+        self._guardian.grant_exposure(position, self._plan.spectrum)
         assert self._instrument is not None
         self._instrument.park(position)
         self._positions.append([float(position[0]), float(position[1])])
@@ -198,9 +214,14 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
 
     def finish(self, **kwargs: typing.Any) -> None:
         """Put everything back."""
-        if self._instrument is not None:
-            self._guardian.restore()
-            self._instrument = None
+        lock, self._lock = self._lock, None
+        instrument, self._instrument = self._instrument, None
+        try:
+            if instrument is not None:
+                self._guardian.restore()
+        finally:
+            if lock is not None:
+                lock.release()
 
 
 def stored_plan(scan: str, camera: str, count: int) -> Plan:

@@ -18,7 +18,7 @@ import webbrowser
 
 from nion.swift import Facade
 from nion.swift.model import Notification
-from nion.utils import Event, ReferenceCounting, Registry
+from nion.utils import Event, ReferenceCounting
 
 from autoexp import events as ev
 from autoexp.engine import Engine
@@ -119,7 +119,7 @@ class Experiment:
         Raises:
             InstrumentError: there is none.
         """
-        drawn = drawing_loop(self._document_controller)
+        drawn = swift_instrument.drawing_loop(self._document_controller)
         return swift_instrument.find_instrument(self._devices.scan_id, self._devices.camera_id, drawn)
 
     # --- what the operator does
@@ -416,13 +416,6 @@ def record_overview(instrument: typing.Any, limits: typing.Any, spec: OverviewSp
             return guardian.overview(spec)
         finally:
             guardian.restore()
-
-
-def drawing_loop(document_controller: typing.Any) -> swift_instrument.WhenDrawn:
-    """What calls a function once Swift has drawn the probe: the event loop on which it does so."""
-    application = Registry.get_component("application")
-    loop = getattr(application, "event_loop", None) or document_controller.event_loop
-    return typing.cast(swift_instrument.WhenDrawn, loop.call_soon_threadsafe)
 
 
 def new_run_folder(root: pathlib.Path) -> pathlib.Path:
