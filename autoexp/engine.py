@@ -233,12 +233,13 @@ class Engine:
         if self.state.prepared is not None:
             self._guardian.bind(self.plan.overview)
             return self._recorder.saved_overview()
+        dose = self._guardian.dose_of(self.plan.overview.time_s)
         if self._overview is not None:
             self._guardian.bind(self.plan.overview)
-            overview, dose = self._overview, 0.0
+            overview = self._overview
+            self._guardian.account.dose_e += dose  # the specimen has had it, though before the run
         else:
             overview = self._guardian.overview(self.plan.overview)
-            dose = self._guardian.dose_of(self.plan.overview.time_s)
         image = check_image(np.asarray(overview.image))
         self._recorder.overview(overview, image, len(cut(image, self.plan.patches)), dose)
         return image

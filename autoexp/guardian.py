@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import pathlib
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -148,7 +149,6 @@ class Guardian:
         self._opened = False
         self._snapshot: dict[str, float] = {}
         self._last_move_s: dict[str, float] = {}
-        self._last_frame: tuple[int | None, bytes] | None = None
 
     # --- taking over and giving back
 
@@ -376,7 +376,8 @@ def check_frame(spectrum: Spectrum) -> None:
 
 def site_limits(identity: Identity, folder: pathlib.Path) -> SiteLimits:
     """The limits that the site has set for an instrument, or the defaults where there is no file for it."""
-    path = folder / f"{identity.key}.json"
+    name = re.sub(r"[^\w .-]", "_", identity.key)
+    path = folder / f"{name}.json"
     return SiteLimits.read(path) if path.exists() else SiteLimits()
 
 

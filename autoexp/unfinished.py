@@ -10,7 +10,7 @@ from autoexp import events as ev
 from autoexp.errors import RunLogError
 from autoexp.recorder import Recorder
 from autoexp.runlog import EVENTS, RunReader, is_locked
-from autoexp.state import fold
+from autoexp.state import RunState, fold
 
 TAIL_BYTES = 16_384
 
@@ -74,11 +74,22 @@ def close_unfinished(folder: pathlib.Path, ending: ev.Ending) -> None:
             raise RunLogError(f"The run {folder} has ended already.")
         for point in recorder.state.pending:
             exposed = point.status == "exposing"
-            recorder.append(ev.Skipped(id=point.id, reason="the run was closed afterwards", exposed=exposed))
+            dose = _exposure_dose(recorder.state) if exposed else 0.0
+            reason = "the run was closed afterwards"
+            recorder.append(ev.Skipped(id=point.id, reason=reason, exposed=exposed, dose_e=dose))
         recorder.append(ev.Finished(ending=ending, reason="closed afterwards by the operator"))
         recorder.enter("idle")
     finally:
         recorder.close()
+
+
+def _exposure_dose(state: RunState) -> float:
+    """Electrons of one exposure: as those that were measured, or by the dose of the overview where none was."""
+    if state.measured:
+        return max(p.dose_e for p in state.measured)
+    if state.plan is None or state.prepared is None:
+        return 0.0
+    return state.prepared.dose_e / state.plan.overview.time_s * state.plan.spectrum.exposure_s
 
 
 def _has_end(folder: pathlib.Path) -> bool:

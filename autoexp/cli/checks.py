@@ -78,8 +78,8 @@ def _swift() -> list[Check]:
 
 def _learning() -> list[Check]:
     return [
-        _package("torch", "torch", why="for deep kernel learning"),
-        _package("gpytorch", "gpytorch", why="for deep kernel learning"),
+        _package("torch", "torch", why="for the deep kernel with a trained network"),
+        _package("gpytorch", "gpytorch", why="for the deep kernel with a trained network"),
     ]
 
 
@@ -143,7 +143,7 @@ def _site_limits() -> list[Check]:
     for path in files:
         try:
             SiteLimits.read(path)
-            checks.append(Check(f"site limits {path.stem}", True, "valid"))
+            checks.append(Check(f"site limits {path.stem}", True, f"valid; for the instrument {path.stem!r} alone"))
         except AutoexpError as error:
             checks.append(Check(f"site limits {path.stem}", False, str(error), f"mend or remove {path}", True))
     return checks

@@ -308,6 +308,8 @@ def test_an_overview_taken_before_is_used_without_a_new_exposure(instrument, tmp
     assert engine.status.ending == "completed"
     assert "overview" not in [c for c, _ in instrument.commands]
     np.testing.assert_array_equal(RunReader(tmp_path / "run").array(engine.state.prepared.overview), taken.image)
+    own = run(plan(), instrument, tmp_path / "own", locks)
+    assert engine.state.dose_e == own.state.dose_e > 0  # the specimen has had it all the same
 
 
 def test_decisions_are_made_during_exposures(instrument, tmp_path, locks):

@@ -7,8 +7,12 @@ import pytest
 from nion.swift.model import Graphics
 
 from autoexp import events as ev
+from autoexp.errors import AutoexpError, InstrumentBusyError, PlanError
+from autoexp.lock import InstrumentLock
 from autoexp.runlog import RunReader
+from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences
+from nionswift_plugin.autoexp_ui import acquisition_method
 from nionswift_plugin.autoexp_ui import form as form_module
 
 
@@ -374,3 +378,26 @@ def test_the_preferences_are_kept(settings, window):
     assert kept.virtual_stem == "plasmonic"
     assert kept.arm_hardware
     assert kept.runs_folder == settings.preferences.runs_folder
+
+
+def test_the_repeat_mode_waits_its_turn_and_gives_back(window):
+    chooser = acquisition_method.PositionChooser(3)
+    identity = window.experiment.identity()
+    with InstrumentLock(identity, "another run"), pytest.raises(InstrumentBusyError, match="another run"):
+        chooser.start()
+    with pytest.raises(AutoexpError, match="spectra"):
+        acquisition_method.PositionChooser(3, "choose spectra").start()
+    with InstrumentLock(identity, "afterwards"):
+        pass
+
+
+def test_the_repeat_mode_refuses_a_dose_limit_that_it_cannot_keep(window, settings, monkeypatch):
+    identity = window.experiment.identity()
+    site = settings.folder / "site"
+    site.mkdir()
+    (site / f"{identity.key}.json").write_text('{"max_dose_e": 1e6}', encoding="utf-8")
+    monkeypatch.setattr(swift_instrument.SwiftInstrument, "beam_current_pA", None)
+    with pytest.raises(PlanError, match="beam current"):
+        acquisition_method.PositionChooser(3).start()
+    with InstrumentLock(identity, "afterwards"):
+        pass
