@@ -7,11 +7,9 @@ is being exposed the next decision is computed, with the exposure in flight acco
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import logging
 import os
 import pathlib
-import platform
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -204,10 +202,7 @@ class Engine:
 
     def _prepare(self) -> None:
         if not self.state.run_id:
-            identity = self._guardian.identity.as_dict()
-            self._recorder.append(
-                ev.Started(run_id=self.folder.name, plan=self.plan, software=software(), instrument=identity)
-            )
+            self._recorder.start(self.folder.name, self.plan, self._guardian.identity.as_dict())
         self._recorder.enter("preparing")
         self._settings.scalarizer.require()
         self._guardian.check_plan(self.plan.overview, self.plan.spectrum, self._settings.budget)
@@ -511,13 +506,3 @@ def _plan_for(recorder: Recorder, plan: Plan | None) -> Plan:
     if chosen is None:
         raise RunLogError(f"{recorder.folder} holds no run to resume.")
     return chosen
-
-
-def software() -> dict[str, str]:
-    """Versions of what a run is made with."""
-    names = ("nionswift-autoexp", "nionswift", "nionswift-instrumentation", "numpy", "scipy", "torch", "gpytorch")
-    versions = {"python": platform.python_version()}
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import logging
 import os
+import platform
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +17,7 @@ from autoexp import events as ev
 from autoexp.agent import Prediction
 from autoexp.errors import BadFrameError, RunLogError
 from autoexp.instrument import Overview, Spectrum
+from autoexp.plan import Plan
 from autoexp.runlog import RunLog, RunReader, stored_spectra
 from autoexp.scalarizers import Scores
 from autoexp.state import RunState, fold
@@ -74,6 +79,11 @@ class Recorder:
     def enter(self, phase: ev.Phase, reason: str = "") -> None:
         """Note that another phase begins."""
         self.append(ev.PhaseChanged(phase=phase, reason=reason))
+
+    def start(self, run_id: str, plan: Plan, instrument: dict[str, Any]) -> None:
+        """Note that the run begins; the plan is kept as a file too, ready to be run again."""
+        self.append(ev.Started(run_id=run_id, plan=plan, software=software(), instrument=instrument))
+        self._log.save_text("plan.json", plan.to_json())
 
     def overview(self, overview: Overview, image: npt.NDArray[np.floating], candidates: int, dose_e: float) -> None:
         """Save the overview."""
@@ -186,3 +196,13 @@ class Recorder:
         elif self.state.spectra.channels != channels:
             expected = self.state.spectra.channels
             raise BadFrameError(f"The camera returned {channels} channels; this run holds {expected}.")
+
+
+def software() -> dict[str, str]:
+    """Versions of what a run is made with."""
+    names = ("nionswift-autoexp", "nionswift", "nionswift-instrumentation", "numpy", "scipy", "torch", "gpytorch")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions

@@ -15,8 +15,8 @@ import os
 import pathlib
 import time
 import zlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -101,15 +101,23 @@ class RunLog:
     def save_array(self, name: str, array: npt.NDArray[Any]) -> ev.ArrayRef:
         """Write an array as npy; an older one of that name is replaced in one step."""
         path = self.folder / f"{name}.npy"
+        self._replace(path, lambda file: np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False))
+        return ev.ArrayRef(file=path.name, crc32=_crc_of(path))
+
+    def save_text(self, name: str, text: str) -> None:
+        """Write a text file; an older one of that name is replaced in one step."""
+        self._replace(self.folder / name, lambda file: file.write(text.encode()))
+
+    @staticmethod
+    def _replace(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
         temporary = path.with_suffix(".tmp")
         try:
             with open(temporary, "wb") as file:
-                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+                write(file)
                 _sync(file)
             os.replace(temporary, path)
         except OSError as error:
             raise RunLogError(f"{path.name} cannot be written: {error}") from error
-        return ev.ArrayRef(file=path.name, crc32=_crc_of(path))
 
     def _write(self, file: Any, data: bytes) -> None:
         end = os.fstat(file.fileno()).st_size

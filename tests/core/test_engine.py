@@ -13,7 +13,7 @@ from autoexp import events as ev
 from autoexp.engine import Engine
 from autoexp.errors import InstrumentBusyError, RunLogError
 from autoexp.guardian import ControlLimits, SiteLimits
-from autoexp.plan import Budget, GridAgent, ListAgent, OverviewSpec, Region, SpectrumSpec
+from autoexp.plan import Budget, GridAgent, ListAgent, OverviewSpec, Plan, Region, SpectrumSpec
 from autoexp.runlog import RunReader
 from autoexp.scalarizers import Edge, PeakPosition, Window
 from autoexp.state import fold
@@ -28,6 +28,7 @@ def test_a_run_measures_its_budget_and_saves_everything(instrument, tmp_path, lo
     state = fold(reader.records)
     assert state == engine.state
     assert len(state.measured) == 6
+    assert Plan.from_json((tmp_path / "run" / "plan.json").read_text(encoding="utf-8")) == state.plan == plan()
     assert reader.spectra().shape == (6, 1024)
     assert reader.array(state.prepared.overview).shape == (64, 64)
     energy = state.spectra.offset + state.spectra.scale * np.arange(1024)
