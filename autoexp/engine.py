@@ -15,7 +15,6 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from autoexp import events as ev
 from autoexp.agent import Prediction
@@ -38,7 +37,7 @@ from autoexp.errors import (
 from autoexp.guardian import Guardian, SiteLimits
 from autoexp.instrument import Instrument, Overview
 from autoexp.lock import InstrumentLock
-from autoexp.patches import check_image, cut
+from autoexp.patches import Candidates, cut
 from autoexp.plan import Plan
 from autoexp.recorder import Observer, Recorder
 from autoexp.state import RunState, Settings
@@ -211,7 +210,7 @@ class Engine:
             self._recorder.append(ev.Snapshot(controls=found))
         self._guardian.resume_account(self.state.dose_e, self.state.exposures, self.state.elapsed_s)
         self._guardian.budget = self._settings.budget
-        candidates = cut(self._field(), self.plan.patches)
+        candidates = self._candidates()
         self._decider = Decider(self.plan, candidates, self._settings)
         self._settle_unknown()
         self._recorder.enter("preparing", "describing the overview")
@@ -223,11 +222,11 @@ class Engine:
         assert self.state.settings is not None
         return self.state.settings
 
-    def _field(self) -> npt.NDArray[np.floating]:
-        """The overview: one taken now or before, or that of the run which is resumed; positions are bound to it."""
+    def _candidates(self) -> Candidates:
+        """Laid over an overview taken now or before, or that of the run which is resumed; positions are bound to it."""
         if self.state.prepared is not None:
             self._guardian.bind(self.plan.overview)
-            return self._recorder.saved_overview()
+            return cut(self._recorder.saved_overview(), self.plan.patches)
         dose = self._guardian.dose_of(self.plan.overview.time_s)
         if self._overview is not None:
             self._guardian.bind(self.plan.overview)
@@ -235,9 +234,9 @@ class Engine:
             self._guardian.account.dose_e += dose  # the specimen has had it, though before the run
         else:
             overview = self._guardian.overview(self.plan.overview)
-        image = check_image(np.asarray(overview.image))
-        self._recorder.overview(overview, image, len(cut(image, self.plan.patches)), dose)
-        return image
+        candidates = cut(np.asarray(overview.image), self.plan.patches)
+        self._recorder.overview(overview, candidates.image, len(candidates), dose)
+        return candidates
 
     def _settle_unknown(self) -> None:
         """After an interruption: what was begun is never begun again silently."""

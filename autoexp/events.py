@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from autoexp.instrument import EnergyCalibration, FrameOfReference
 from autoexp.plan import Acquisition, AgentSpec, Budget, Fraction, Plan, Region
 from autoexp.scalarizers import Scalarizer
 
@@ -134,6 +137,10 @@ class Prepared(_Event):
     dose_e: float
     metadata: dict[str, Any] = Field(default_factory=dict)
 
+    def to_nm(self, position: tuple[float, float]) -> tuple[float, float] | None:
+        """Distance (y, x) in nm of a fractional position from the field's corner; None where nothing is calibrated."""
+        return FrameOfReference(self.fov_nm).to_nm(position) if self.fov_nm else None
+
 
 class SpectraOpened(_Event):
     """The stream of spectra: how long each is, and the energy of its channels."""
@@ -145,6 +152,11 @@ class SpectraOpened(_Event):
     scale: float
     units: str
     counts_per_electron: float | None
+
+    @property
+    def energy(self) -> npt.NDArray[np.float64]:
+        """Energies of the channels (E,), in ``units``."""
+        return EnergyCalibration(self.offset, self.scale, self.units).axis(self.channels)
 
 
 class Decided(_Event):

@@ -29,11 +29,17 @@ from autoexp.errors import (
     ReadbackError,
 )
 from autoexp.instrument import Identity, Instrument, Overview, Position, Spectrum
-from autoexp.plan import Budget, Model, OverviewSpec, SpectrumSpec, UserLimits, explain
+from autoexp.plan import (
+    ELECTRONS_PER_PICOAMPERE_SECOND,
+    Budget,
+    Model,
+    OverviewSpec,
+    SpectrumSpec,
+    UserLimits,
+    explain,
+)
 
 T = TypeVar("T")
-
-ELECTRONS_PER_PICOAMPERE_SECOND = 6.241509074e6
 
 
 class ControlLimits(Model):

@@ -15,6 +15,11 @@ from autoexp.errors import InstrumentBusyError
 from autoexp.instrument import Identity
 
 
+def default_folder() -> pathlib.Path:
+    """Where locks lie, in the user's state folder."""
+    return pathlib.Path(platformdirs.user_state_dir("autoexp", appauthor=False)) / "locks"
+
+
 class InstrumentLock:
     """Holds an instrument for one run; a context manager.
 
@@ -28,7 +33,7 @@ class InstrumentLock:
     """
 
     def __init__(self, identity: Identity, holder: str, folder: pathlib.Path | None = None):
-        folder = folder or pathlib.Path(platformdirs.user_state_dir("autoexp", appauthor=False)) / "locks"
+        folder = folder or default_folder()
         folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^A-Za-z0-9_-]", "_", identity.key)
         self._identity = identity

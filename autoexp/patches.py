@@ -80,19 +80,19 @@ def cut(image: npt.NDArray[np.floating], spec: PatchSpec) -> Candidates:
         PlanError: the image is not a finite two-dimensional one, or no patch fits.
     """
     image = check_image(image)
-    reach = spec.pixels if spec.border == "inside" else 1
-    if min(image.shape) < reach:
+    shape = spec.grid(image.shape)
+    if 0 in shape:
         raise PlanError(
             f"No patch of {spec.pixels} px fits into an overview of {image.shape[0]} x {image.shape[1]} px. "
             "Choose a smaller patch, or border='reflect'."
         )
-    lines = [np.arange((length - reach) // spec.stride + 1) * spec.stride + reach / 2 for length in image.shape]
+    lines = [np.arange(count) * spec.stride + spec.reach / 2 for count in shape]
     centres = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 2)
     return Candidates(
         image=image,
         spec=spec,
         positions=centres / np.asarray(image.shape),
-        shape=(len(lines[0]), len(lines[1])),
+        shape=shape,
         allowed=np.ones(len(centres), bool),
     )
 

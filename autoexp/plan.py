@@ -15,6 +15,8 @@ from autoexp.scalarizers import Scalarizer, Window
 
 MAX_PLAN_BYTES = 4_000_000
 POINT_OVERHEAD_S = 0.02
+ELECTRONS_PER_PICOAMPERE_SECOND = 6.241509074e6
+Goal = Literal["maximize", "minimize"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -50,6 +52,16 @@ class PatchSpec(Model):
     pixels: int = Field(16, ge=2, le=512, description="side of a patch, pixels of the overview")
     stride: int = Field(8, ge=1, le=512, description="distance between neighbouring candidates, pixels")
     border: Literal["inside", "reflect"] = "inside"
+
+    @property
+    def reach(self) -> int:
+        """Pixels that a candidate needs on either axis: a whole patch, or one where the image is mirrored."""
+        return self.pixels if self.border == "inside" else 1
+
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """(rows, columns) of the candidates on an overview of a shape (h, w)."""
+        rows, columns = (max(0, (length - self.reach) // self.stride + 1) for length in shape)
+        return rows, columns
 
 
 class SpectrumSpec(Model):
@@ -131,7 +143,7 @@ class DeepKernelAgent(Model):
 
     kind: Literal["deep-kernel"] = "deep-kernel"
     acquisition: Acquisition = UpperConfidenceBound()
-    goal: Literal["maximize", "minimize"] = "maximize"
+    goal: Goal = "maximize"
     seeds: int = Field(10, ge=1, le=1000, description="space-filling points before the model takes over")
     refit_every: int = Field(5, ge=1, le=1000, description="points between refits of the hyperparameters, at least")
     kernel: Literal["views", "deep"] = Field(
@@ -241,7 +253,7 @@ class Plan(Model):
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Plan:
-        if self.patches.border == "inside" and self.patches.pixels > self.overview.pixels:
+        if self.patches.reach > self.overview.pixels:
             raise ValueError(
                 f"a patch of {self.patches.pixels} px does not fit into an overview of {self.overview.pixels} px"
             )
@@ -249,9 +261,8 @@ class Plan(Model):
 
     def candidates(self) -> int:
         """Number of positions to choose from."""
-        reach = self.patches.pixels if self.patches.border == "inside" else 1
-        side = (self.overview.pixels - reach) // self.patches.stride + 1
-        return side * side
+        rows, columns = self.patches.grid((self.overview.pixels, self.overview.pixels))
+        return rows * columns
 
     def estimate(self, beam_current_pA: float | None = None) -> Estimate:
         """Points, time and dose if all goes well."""
@@ -262,7 +273,7 @@ class Plan(Model):
             points = max(0, math.floor((self.budget.time_s - self.overview.time_s) / per_point))
             time_s = self.budget.time_s
         exposed_s = self.overview.time_s + points * self.spectrum.exposure_s
-        dose = None if beam_current_pA is None else exposed_s * beam_current_pA * 6.241509074e6
+        dose = None if beam_current_pA is None else exposed_s * beam_current_pA * ELECTRONS_PER_PICOAMPERE_SECOND
         return Estimate(self.candidates(), points, time_s, dose)
 
     def to_json(self) -> str:

@@ -163,8 +163,7 @@ class Recorder:
 
     def energy(self) -> npt.NDArray[np.float64]:
         """Energies of the channels (E,); empty before the first spectrum."""
-        opened = self.state.spectra
-        return np.empty(0) if opened is None else opened.offset + opened.scale * np.arange(opened.channels, dtype=float)
+        return np.empty(0) if self.state.spectra is None else self.state.spectra.energy
 
     def _score(self, spectra: npt.NDArray[np.floating]) -> Scores:
         """Scores; NaN, and a warning, where the scalarizer cannot cope, so that the spectrum itself is never lost."""

@@ -24,7 +24,7 @@ from autoexp.guardian import site_limits
 from autoexp.instrument import Identity
 from autoexp.plan import InstrumentSpec, Plan, VirtualInstrument
 from autoexp.recorder import Observer
-from autoexp.runlog import RunReader
+from autoexp.runlog import EVENTS, RunReader
 from autoexp.state import RunState, fold
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ def find_run(name: str, runs: pathlib.Path) -> pathlib.Path:
         RunLogError: there is none.
     """
     if name == "latest":
-        found = sorted(p.parent for p in runs.glob("*/events.jsonl"))
+        found = sorted(p.parent for p in runs.glob(f"*/{EVENTS}"))
         if not found:
             raise RunLogError(f"There is no run in {runs} yet; name its folder, or start one with: autoexp demo")
         return found[-1]
     for folder in (pathlib.Path(name), runs / name):
-        if (folder / "events.jsonl").is_file():
+        if (folder / EVENTS).is_file():
             return folder
     raise RunLogError(f"There is no run {name!r}, neither as a folder nor in {runs}.")
 

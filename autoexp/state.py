@@ -10,7 +10,7 @@ from typing import Literal
 from autoexp import events as ev
 from autoexp.agent import Outcome, Suggestion
 from autoexp.errors import PlanError
-from autoexp.plan import AgentSpec, Budget, DeepKernelAgent, Plan, Region
+from autoexp.plan import AgentSpec, Budget, DeepKernelAgent, Goal, Plan, Region
 from autoexp.scalarizers import Scalarizer
 
 PointStatus = Literal["decided", "exposing", "measured", "failed", "skipped"]
@@ -30,6 +30,11 @@ class Settings:
     def of(cls, plan: Plan) -> Settings:
         """The settings with which a plan begins."""
         return cls(plan.scalarizer, plan.agent, plan.budget, plan.regions)
+
+    @property
+    def goal(self) -> Goal:
+        """What the agent is after; policies without a goal of their own are judged as if they sought the maximum."""
+        return getattr(self.agent, "goal", "maximize")
 
     def after(self, command: ev.Steering) -> Settings:
         """The settings once a command (other than undo) is in force.
@@ -130,6 +135,11 @@ class RunState:
         return [p for p in self.points.values() if p.status == "measured"]
 
     @property
+    def scored(self) -> list[Point]:
+        """Measured points to which the scalarizer gives a number."""
+        return [p for p in self.measured if math.isfinite(p.value)]
+
+    @property
     def failed(self) -> list[Point]:
         """Points that were exposed and gave nothing usable."""
         return [p for p in self.points.values() if p.status == "failed"]
@@ -157,10 +167,8 @@ class RunState:
 
     def best(self) -> Point | None:
         """The measured point that serves the goal best."""
-        measured = [p for p in self.measured if math.isfinite(p.value)]
-        goal = getattr(self.settings.agent, "goal", "maximize") if self.settings else "maximize"
-        key = (lambda p: p.value) if goal == "maximize" else (lambda p: -p.value)
-        return max(measured, key=key, default=None)
+        sign = -1 if self.settings and self.settings.goal == "minimize" else 1
+        return max(self.scored, key=lambda p: sign * p.value, default=None)
 
     def steered(self, command: ev.Steering) -> RunState:
         """The state once a steering command is in force.

@@ -20,7 +20,7 @@ from autoexp.campaigns.datasets import Dataset, load
 from autoexp.campaigns.formats import DatasetError
 from autoexp.errors import AgentError
 from autoexp.patches import Candidates
-from autoexp.plan import AgentSpec, DeepKernelAgent, Model, explain
+from autoexp.plan import AgentSpec, DeepKernelAgent, Goal, Model, explain
 from autoexp.scalarizers import Scalarizer, Scores
 
 MAX_JSON_BYTES = 1 << 30
@@ -123,7 +123,7 @@ class Replay(Model):
         except (OSError, ValueError, RecursionError) as error:
             raise DatasetError(f"{path} cannot be read: {error}") from error
 
-    def summary(self, goal: metrics.Goal | None = None) -> dict[str, Any]:
+    def summary(self, goal: Goal | None = None) -> dict[str, Any]:
         """How good it was, medians and means over the seeds; see :func:`summarize`."""
         return summarize(self, goal)
 
@@ -241,7 +241,7 @@ class _Recording:
             )
 
 
-def summarize(result: Replay, goal: metrics.Goal | None = None) -> dict[str, Any]:
+def summarize(result: Replay, goal: Goal | None = None) -> dict[str, Any]:
     """Medians and means over the seeds.
 
     Args:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from autoexp.plan import Goal
+
 Array = npt.NDArray[np.float64]
-Goal = Literal["maximize", "minimize"]
 TOP = 0.01
 Z90 = 1.6448536269514722  # half width of the central 90 % of a normal distribution, in standard deviations
 

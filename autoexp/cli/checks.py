@@ -108,11 +108,9 @@ def _plug_ins() -> list[Check]:
         names = set()
     remedy = "install this package into the environment of Swift: python -m pip install nionswift-autoexp"
     return [
-        Check(
-            f"Swift plug-in {name}", name in names, "found by Swift" if name in names else "not found by Swift", remedy
-        )
-        if name not in names
-        else Check(f"Swift plug-in {name}", True, "found by Swift")
+        Check(f"Swift plug-in {name}", True, "found by Swift")
+        if name in names
+        else Check(f"Swift plug-in {name}", False, "not found by Swift", remedy)
         for name in ("autoexp_ui", "virtual_stem")
     ]
 
@@ -151,10 +149,11 @@ def _site_limits() -> list[Check]:
 
 def _locks() -> list[Check]:
     """Which instruments are in use, by whom."""
-    import platformdirs
     from filelock import FileLock, Timeout
 
-    folder = pathlib.Path(platformdirs.user_state_dir("autoexp", appauthor=False)) / "locks"
+    from autoexp.lock import default_folder
+
+    folder = default_folder()
     held = []
     for path in sorted(folder.glob("*.lock")) if folder.is_dir() else []:
         try:

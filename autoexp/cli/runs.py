@@ -231,9 +231,9 @@ def outcome(session: Session, page: pathlib.Path | None = None) -> dict[str, Any
     engine = session.engine
     status, state = engine.status, engine.state
     best = status.best
-    fov = state.prepared.fov_nm if state.prepared else None
     found = None
     if best is not None:
+        y_nm, x_nm = (state.prepared.to_nm(best.position) if state.prepared else None) or (None, None)
         found = {
             "point": best.id + 1,
             "value": best.value,
@@ -241,8 +241,8 @@ def outcome(session: Session, page: pathlib.Path | None = None) -> dict[str, Any
             "units": state.settings.scalarizer.units if state.settings else "",
             "y": best.position[0],
             "x": best.position[1],
-            "y_nm": best.position[0] * fov[0] if fov else None,
-            "x_nm": best.position[1] * fov[1] if fov else None,
+            "y_nm": y_nm,
+            "x_nm": x_nm,
         }
     return {
         "run": engine.folder.name,

@@ -72,18 +72,17 @@ def export_csv(
 def _point_rows(reader: RunReader, state: RunState) -> list[Row]:
     settled = _settled(reader)
     units = state.settings.scalarizer.units if state.settings else ""
-    fov = state.prepared.fov_nm if state.prepared else None
-    return [_row(point, units, fov, settled.get(point.id)) for point in state.points.values()]
+    return [_row(point, units, state.prepared, settled.get(point.id)) for point in state.points.values()]
 
 
-def _row(point: Point, units: str, fov: tuple[float, float] | None, record: ev.Record | None) -> Row:
+def _row(point: Point, units: str, prepared: ev.Prepared | None, record: ev.Record | None) -> Row:
+    place = prepared.to_nm(point.position) if prepared else None
     y, x = point.position
     return (
         point.id + 1,
         y,
         x,
-        y * fov[0] if fov else "",
-        x * fov[1] if fov else "",
+        *(place or ("", "")),
         point.value if math.isfinite(point.value) else "",
         point.noise if point.status == "measured" else "",
         units,
@@ -108,7 +107,7 @@ def _spectra_table(reader: RunReader, state: RunState) -> tuple[Row, list[Row]]:
         return ["energy"], []
     stored = reader.spectra()
     points = [(p.id, p.record) for p in state.points.values() if p.record is not None and p.record < len(stored)]
-    energy = opened.offset + opened.scale * np.arange(opened.channels)
+    energy = opened.energy
     counts = stored[[record for _, record in points]].T if points else np.empty((len(energy), 0))
     heads = [f"energy_{opened.units}", *(f"point_{i + 1}" for i, _ in points)]
     return heads, [[float(e), *(float(c) for c in line)] for e, line in zip(energy, counts, strict=True)]

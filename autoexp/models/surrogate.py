@@ -18,7 +18,8 @@ from autoexp.models.features import Views
 from autoexp.models.fit import fit_map
 from autoexp.models.kernel import Array, Hyperparameters, Priors
 from autoexp.models.posterior import Posterior
-from autoexp.models.targets import Goal, Standardisation, is_constant
+from autoexp.models.targets import Standardisation, is_constant
+from autoexp.plan import Goal
 
 Rows = npt.NDArray[np.intp]
 

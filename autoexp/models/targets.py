@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from autoexp.models.kernel import Array
-
-Goal = Literal["maximize", "minimize"]
+from autoexp.plan import Goal
 
 
 @dataclass(frozen=True)

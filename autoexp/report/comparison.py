@@ -14,6 +14,7 @@ from autoexp.campaigns import metrics
 from autoexp.campaigns.campaign import Replay, quality_at
 from autoexp.campaigns.formats import DatasetError
 from autoexp.export.atomic import replace_file
+from autoexp.plan import Goal
 from autoexp.report import draw, html
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def write_comparison(replays: list[Replay], folder: pathlib.Path) -> Written:
     return Written(table, files)
 
 
-def render(replays: list[Replay], table: list[dict[str, Any]], goal: metrics.Goal) -> str:
+def render(replays: list[Replay], table: list[dict[str, Any]], goal: Goal) -> str:
     """The page that compares."""
     dataset = replays[0].dataset
     name = html.text(dataset.get("name", "recorded data"))
@@ -127,7 +128,7 @@ def render(replays: list[Replay], table: list[dict[str, Any]], goal: metrics.Goa
     return html.page(f"Policies on {name}", "\n".join(parts))
 
 
-def _figure(replays: list[Replay], goal: metrics.Goal) -> Figure:
+def _figure(replays: list[Replay], goal: Goal) -> Figure:
     """Regret and recall; below them error and calibration of the maps, if any policy predicts one."""
     predicted = any(run.checkpoints for replayed in replays for run in replayed.runs)
     figure = draw.new_figure(9.6, 7.0 if predicted else 3.6)
@@ -182,7 +183,7 @@ def _require_one_dataset(replays: list[Replay]) -> None:
             )
 
 
-def _goal(replays: list[Replay]) -> metrics.Goal:
+def _goal(replays: list[Replay]) -> Goal:
     """What the policies that have a goal are after."""
     goals = {metrics.goal_of(r.plan.agent) for r in replays if hasattr(r.plan.agent, "goal")}
     if len(goals) > 1:

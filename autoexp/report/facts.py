@@ -11,7 +11,7 @@ import numpy.typing as npt
 from autoexp import events as ev
 from autoexp.errors import RunLogError
 from autoexp.patches import Candidates, cut
-from autoexp.plan import Plan, VirtualInstrument
+from autoexp.plan import Goal, Plan, VirtualInstrument
 from autoexp.runlog import RunReader
 from autoexp.state import Point, RunState, fold
 
@@ -123,8 +123,7 @@ class Facts:
 
     def place_nm(self, point: Point) -> tuple[float, float] | None:
         """Where a point lies in the field, (y, x) nm from its top left corner; None where that is not calibrated."""
-        fov = self.state.prepared.fov_nm if self.state.prepared else None
-        return (point.position[0] * fov[0], point.position[1] * fov[1]) if fov else None
+        return self.state.prepared.to_nm(point.position) if self.state.prepared else None
 
     def place_px(self, point: Point) -> tuple[float, float] | None:
         """Where a point lies in the overview, (y, x) pixels from its top left corner."""
@@ -134,12 +133,12 @@ class Facts:
     def ranked(self) -> list[Point]:
         """Measured points, the one that serves the goal best first."""
         sign = -1.0 if self.goal == "maximize" else 1.0
-        return sorted((p for p in self.state.measured if np.isfinite(p.value)), key=lambda p: sign * p.value)
+        return sorted(self.state.scored, key=lambda p: sign * p.value)
 
     @property
-    def goal(self) -> str:
+    def goal(self) -> Goal:
         """Whether the best value is the largest or the smallest."""
-        return str(getattr(self.state.settings.agent, "goal", "maximize")) if self.state.settings else "maximize"
+        return self.state.settings.goal if self.state.settings else "maximize"
 
 
 def gather(folder: str | pathlib.Path) -> Facts:
@@ -164,17 +163,13 @@ def gather(folder: str | pathlib.Path) -> Facts:
         overview=overview,
         candidates=candidates.restricted(state.settings.regions) if candidates and state.settings else candidates,
         spectra=reader.spectra(),
-        energy=_energy(opened),
+        energy=opened.energy if opened else np.empty(0),
         energy_units=opened.units if opened else "eV",
         maps=_maps(reader, len(candidates) if candidates else 0, problems),
         time=_time(reader.records, state),
         notes=tuple(_notes(reader.records)),
         problems=tuple(problems),
     )
-
-
-def _energy(opened: ev.SpectraOpened | None) -> Array:
-    return np.asarray(opened.offset + opened.scale * np.arange(opened.channels)) if opened else np.empty(0)
 
 
 def _overview(reader: RunReader, state: RunState, problems: list[str]) -> npt.NDArray[np.floating] | None:

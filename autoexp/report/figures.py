@@ -83,11 +83,11 @@ def maps(facts: Facts, truth: Truth | None) -> str:
 
 def learning_curve(facts: Facts, truth: Truth | None) -> str:
     """Best value so far against points; against a raster and random choices where the truth is known."""
-    points = [p for p in facts.state.measured if np.isfinite(p.value)]
+    points = facts.state.scored
     if not points:
         return ""
     figure = draw.new_figure(5.2, 3.8)
-    goal = metrics.goal_of(facts.state.settings.agent if facts.state.settings else None)
+    goal = facts.goal
     word = "Highest" if goal == "maximize" else "Lowest"
     axes = draw.style(figure.subplots(), f"{word} value so far", "points measured", facts.units)
     own = np.array([truth.points[p.id] if truth else p.value for p in points])
@@ -114,7 +114,7 @@ def recall_curve(facts: Facts, truth: Truth | None, visited: list[int]) -> str:
     if truth is None or not visited:
         return ""
     figure = draw.new_figure(5.2, 3.8)
-    goal = metrics.goal_of(facts.state.settings.agent if facts.state.settings else None)
+    goal = facts.goal
     top = len(metrics.top_candidates(truth.candidates, goal))
     title = f"Share of the best 1 % found ({top} of {len(truth.candidates)} candidates)"
     axes = draw.style(figure.subplots(), title, "points measured", "")
@@ -205,7 +205,7 @@ def map_quality(facts: Facts, truth: Truth | None) -> str:
 
 
 def _foreseen(facts: Facts) -> list[Point]:
-    return [p for p in facts.state.measured if p.mean is not None and p.std is not None and np.isfinite(p.value)]
+    return [p for p in facts.state.scored if p.mean is not None and p.std is not None]
 
 
 def _one_each(found: tuple[Map, ...]) -> list[Map]:

@@ -70,7 +70,7 @@ def truth_of(facts: Facts) -> Truth | None:
         return None
     if facts.candidates is None or facts.state.spectra is None or facts.state.settings is None:
         return None
-    measured = [p for p in facts.state.measured if np.isfinite(p.value)]
+    measured = facts.state.scored
     if not measured:
         return None
     try:
@@ -102,7 +102,7 @@ def virtual_instrument(facts: Facts) -> VirtualInstrument | None:
 
 def score_of(facts: Facts, truth: Truth) -> Score:
     """What the run found."""
-    goal = metrics.goal_of(facts.state.settings.agent if facts.state.settings else None)
+    goal = facts.goal
     values = list(truth.points.values())
     return Score(
         share_of_best=float(metrics.share_of_best(values, truth.candidates, goal)[-1]),
@@ -114,8 +114,7 @@ def score_of(facts: Facts, truth: Truth) -> Score:
 def visited(facts: Facts) -> list[int]:
     """The candidates that were measured, in order; a free position counts as the candidate nearest to it."""
     assert facts.candidates is not None
-    points = [p for p in facts.state.measured if np.isfinite(p.value)]
-    return [facts.candidates.nearest(p.position) if p.candidate is None else p.candidate for p in points]
+    return [facts.candidates.nearest(p.position) if p.candidate is None else p.candidate for p in facts.state.scored]
 
 
 def quality_of(facts: Facts, truth: Truth, prediction: Map) -> metrics.MapQuality | None:

@@ -17,11 +17,13 @@ from autoexp.agent import Outcome, Suggestion
 from autoexp.agents import make_agent
 from autoexp.errors import AutoexpError
 from autoexp.guardian import Guardian, site_limits
+from autoexp.instrument import EnergyCalibration
 from autoexp.lock import InstrumentLock
 from autoexp.patches import cut
 from autoexp.plan import Plan
 from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences
+from nionswift_plugin.autoexp_ui import devices
 from nionswift_plugin.autoexp_ui import form as form_module
 from nionswift_plugin.autoexp_ui.translation import translate as _
 from nionswift_plugin.nion_instrumentation_ui import AcquisitionPanel
@@ -148,8 +150,7 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
         instrument = swift_instrument.find_instrument(when_drawn=swift_instrument.drawing_loop())
         identity = instrument.identity
         settings = preferences.load()
-        if not identity.simulated and not settings.arm_hardware:
-            raise AutoexpError(_("Allow experiments on this instrument in Preferences > Autonomous Experiment first."))
+        devices.require_armed(identity)
         self._plan = stored_plan(identity.scan, identity.camera, self._count)
         self._plan.scalarizer.require()
         self._guardian = Guardian(
@@ -196,7 +197,7 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
             return
         spectrum = counts.reshape(-1, counts.shape[-1]).sum(axis=0)
         calibration = metadata.dimensional_calibrations[-1]
-        energy = calibration.offset + calibration.scale * np.arange(len(spectrum))
+        energy = EnergyCalibration(calibration.offset, calibration.scale).axis(len(spectrum))
         self._plan.scalarizer.check_axis(energy)
         scores = self._plan.scalarizer.score(spectrum[None], energy)
         usable = bool(np.isfinite(scores.value[0]))

@@ -6,6 +6,11 @@ import typing
 
 from nion.utils import Event, Model, ReferenceCounting, Registry
 
+from autoexp.errors import GuardianError
+from autoexp.instrument import Identity
+from autoexp.swift import preferences
+from nionswift_plugin.autoexp_ui.translation import translate as _
+
 
 class DeviceChoice:
     """Scan units and spectrometer cameras by name, kept up to date as devices come and go.
@@ -77,3 +82,14 @@ def _ordered(sources: typing.Iterable[typing.Any], first: typing.Any) -> list[ty
 
 def _chosen(sources: list[typing.Any], index: int | None) -> str | None:
     return sources[index].hardware_source_id if index and 0 < index < len(sources) else None
+
+
+def require_armed(identity: Identity) -> None:
+    """Refuse an instrument that is not simulated unless the preferences allow experiments on it.
+
+    Raises:
+        GuardianError: they do not.
+    """
+    if not identity.simulated and not preferences.load().arm_hardware:
+        text = _("{name} is a real instrument. Allow experiments on it in Preferences > Autonomous Experiment.")
+        raise GuardianError(text.format(name=identity.name))

@@ -241,12 +241,7 @@ class Experiment:
 
     def _instrument(self) -> swift_instrument.SwiftInstrument:
         instrument = self.find_instrument()
-        if not instrument.identity.simulated and not preferences.load().arm_hardware:
-            raise AutoexpError(
-                _(
-                    "{name} is a real instrument. Allow experiments on it in Preferences > Autonomous Experiment."
-                ).format(name=instrument.identity.name)
-            )
+        devices_module.require_armed(instrument.identity)
         return instrument
 
     def _launch(

@@ -174,7 +174,6 @@ class LiveData:
 
     def metadata(self, state: RunState, brief: bool = False) -> dict[str, typing.Any]:
         """What a spectrum's own metadata do not hold: where it was taken, its dose, and what all this is about."""
-        fov = state.prepared.fov_nm if state.prepared else None
         taken = [p for p in state.points.values() if p.record is not None]
         told = {
             "run": state.run_id,
@@ -191,7 +190,7 @@ class LiveData:
                 "id": p.id + 1,
                 "record": p.record,
                 "position": list(p.position),
-                "position_nm": [p.position[0] * fov[0], p.position[1] * fov[1]] if fov else None,
+                "position_nm": list(place) if state.prepared and (place := state.prepared.to_nm(p.position)) else None,
                 "value": p.value if np.isfinite(p.value) else None,
                 "noise": p.noise,
                 "dose_e": p.dose_e,

@@ -158,8 +158,8 @@ class LearningCurve:
         self._values = _finite(view)
         settings = view.state.settings
         assert settings is not None
-        minimize = getattr(settings.agent, "goal", "maximize") == "minimize"
-        best = (np.minimum if minimize else np.maximum).accumulate(self._values)
+        better = np.minimum if settings.goal == "minimize" else np.maximum
+        best = better.accumulate(self._values)
         self._live.show("curve", _("Best so far"), _against_points(best, settings.scalarizer.units))
 
 
@@ -255,7 +255,7 @@ def parts(live: LiveData) -> list[LiveItem]:
 
 
 def _finite(view: View) -> list[float]:
-    return [p.value for p in view.state.measured if np.isfinite(p.value)]
+    return [p.value for p in view.state.scored]
 
 
 def _against_points(values: npt.ArrayLike, units: str) -> typing.Any:
@@ -270,10 +270,7 @@ def candidate_shape(state: RunState) -> tuple[int, int] | None:
     """Rows and columns of the candidates."""
     if state.prepared is None or state.plan is None:
         return None
-    patches = state.plan.patches
-    reach = patches.pixels if patches.border == "inside" else 1
-    rows, columns = ((n - reach) // patches.stride + 1 for n in state.prepared.shape)
-    return rows, columns
+    return state.plan.patches.grid(state.prepared.shape)
 
 
 def _energy(state: RunState) -> typing.Any:

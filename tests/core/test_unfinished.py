@@ -6,7 +6,7 @@ import pytest
 from helpers import plan, run
 
 from autoexp import events as ev
-from autoexp.guardian import ELECTRONS_PER_PICOAMPERE_SECOND
+from autoexp.plan import ELECTRONS_PER_PICOAMPERE_SECOND
 from autoexp.runlog import EVENTS, RunReader
 from autoexp.state import fold
 from autoexp.unfinished import close_unfinished, find_unfinished

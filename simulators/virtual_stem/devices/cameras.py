@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import threading
 import typing
 
@@ -23,7 +24,30 @@ Calibrations = typing.Sequence[Calibration.Calibration]
 DataElement = dict[str, typing.Any]
 
 
-class FrameSource(CameraDevice.CameraSimulatorLike):
+class Readout(typing.NamedTuple):
+    """One frame that Swift asks for.
+
+    Attributes:
+        area: part of the sensor, pixels.
+        binning: sensor pixels for each of the frame's.
+        exposure_s: simulated time.
+        scan_context: the field to which the probe's position refers.
+        probe_position: where the probe is parked, if it is.
+    """
+
+    area: Geometry.IntRect
+    binning: Geometry.IntSize
+    exposure_s: float
+    scan_context: stem_controller.ScanContext
+    probe_position: Geometry.FloatPoint | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(h, w) of the frame."""
+        return self.area.height // self.binning.height, self.area.width // self.binning.width
+
+
+class FrameSource(CameraDevice.CameraSimulatorLike, abc.ABC):
     """Base of what the cameras see. Swift's camera keeps the time on the wall; exposures here are simulated ones.
 
     Attributes:
@@ -48,24 +72,17 @@ class FrameSource(CameraDevice.CameraSimulatorLike):
         scan_context: stem_controller.ScanContext,
         probe_position: Geometry.FloatPoint | None,
     ) -> DataAndMetadata.DataAndMetadata:
-        data = self._frame(
-            readout_area, binning_shape, exposure_s * self.microscope.time_scale, scan_context, probe_position
-        )
+        simulated_s = exposure_s * self.microscope.time_scale
+        data = self._frame(Readout(readout_area, binning_shape, simulated_s, scan_context, probe_position))
         return DataAndMetadata.new_data_and_metadata(
             self.spoil(data),
             intensity_calibration=Calibration.Calibration(units="counts"),
             dimensional_calibrations=self.get_dimensional_calibrations(readout_area, binning_shape),
         )
 
-    def _frame(
-        self,
-        area: Geometry.IntRect,
-        binning: Geometry.IntSize,
-        exposure_s: float,
-        scan_context: stem_controller.ScanContext,
-        probe_position: Geometry.FloatPoint | None,
-    ) -> Counts:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _frame(self, readout: Readout) -> Counts:
+        """What is seen (h, w)."""
 
 
 class EELSSource(FrameSource):
@@ -84,22 +101,15 @@ class EELSSource(FrameSource):
         scale = self.microscope.specimen.axis.dispersion_eV * binning
         return [Calibration.Calibration(), Calibration.Calibration(self.microscope.energy_offset_eV, scale, "eV")]
 
-    def _frame(
-        self,
-        area: Geometry.IntRect,
-        binning: Geometry.IntSize,
-        exposure_s: float,
-        scan_context: stem_controller.ScanContext,
-        probe_position: Geometry.FloatPoint | None,
-    ) -> Counts:
-        shape = area.height // binning.height, area.width // binning.width
-        channels: dict[str, int] = {"binning": binning.width, "first_channel": area.left}
+    def _frame(self, readout: Readout) -> Counts:
+        shape, exposure_s = readout.shape, readout.exposure_s
+        channels: dict[str, int] = {"binning": readout.binning.width, "first_channel": readout.area.left}
         if self._instrument.probe_state == "scanning":
             visited = self._scan.box.stage_positions(exposure_s)
             if visited is not None:
                 return self.microscope.scanned_frame(visited, exposure_s, shape, **channels)
-        field = field_of_context(scan_context) or frame_of(self._scan.current_frame_parameters)[0]
-        place = probe_position or Geometry.FloatPoint(0.5, 0.5)
+        field = field_of_context(readout.scan_context) or frame_of(self._scan.current_frame_parameters)[0]
+        place = readout.probe_position or Geometry.FloatPoint(0.5, 0.5)
         return self.microscope.spectrum_frame(field.to_stage([place.y, place.x]), exposure_s, shape, **channels)
 
 
@@ -116,15 +126,8 @@ class RonchigramSource(FrameSource):
         scale = width / pixels * (binning_shape.width if binning_shape else 1)
         return [Calibration.Calibration(-width / 2, scale, "rad") for _ in range(2)]
 
-    def _frame(
-        self,
-        area: Geometry.IntRect,
-        binning: Geometry.IntSize,
-        exposure_s: float,
-        scan_context: stem_controller.ScanContext,
-        probe_position: Geometry.FloatPoint | None,
-    ) -> Counts:
-        return self.microscope.disk_frame(exposure_s, (area.height // binning.height, area.width // binning.width))
+    def _frame(self, readout: Readout) -> Counts:
+        return self.microscope.disk_frame(readout.exposure_s, readout.shape)
 
 
 class Camera(CameraDevice.Camera):
