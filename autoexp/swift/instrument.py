@@ -102,6 +102,11 @@ class SwiftInstrument:
         """Swift's STEM controller."""
         return self._stem
 
+    @property
+    def scan(self) -> typing.Any:
+        """The scan's hardware source."""
+        return self._scan
+
     # --- taking over and giving back
 
     def open(self) -> None:

@@ -35,7 +35,7 @@ from nionswift_plugin.autoexp_ui import devices as devices_module
 from nionswift_plugin.autoexp_ui import form as form_module
 from nionswift_plugin.autoexp_ui import helm as helm_module
 from nionswift_plugin.autoexp_ui import live_data as live_data_module
-from nionswift_plugin.autoexp_ui import steering, workspace
+from nionswift_plugin.autoexp_ui import pauses, steering, workspace
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,8 @@ class Experiment:
         self._live: live_data_module.LiveData | None = None
         self._task: asyncio.Task[None] | None = None
         self._helm: helm_module.Helm | None = None
+        self._held_scan: pauses.HeldScan | None = None
+        self._collector = pauses.QuietCollector()
         self._told_error = ""
         self.taken: TakenOverview | None = None
         self.busy = False
@@ -230,7 +232,7 @@ class Experiment:
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        self._let_go_of_helm()
+        self._let_go()
         self._form_listener = None
         if self._live is not None:
             self._live.close()
@@ -273,6 +275,7 @@ class Experiment:
         self._helm = helm_module.Helm(
             self._document_controller.document_model, self._form, engine, self._live, self._say
         )
+        self._held_scan = pauses.HeldScan(self._document_controller.document_model, instrument.scan)
         engine.start()
         self._task = self._document_controller.event_loop.create_task(self._watch(engine, self._live))
 
@@ -295,13 +298,14 @@ class Experiment:
                 if ended:
                     break
                 await asyncio.sleep(TICK_S)
-            while live.update(engine.state, engine.prediction, hurry=True):
-                await asyncio.sleep(BREATH_S)
-            while workspace.arrange(self._document_controller, live):
-                await asyncio.sleep(BREATH_S)
-            self._refresh(engine, live)
-            for _step in live.finish(engine.state):
-                await asyncio.sleep(BREATH_S)
+            with pauses.written_once(self._document_controller.project):
+                while live.update(engine.state, engine.prediction, hurry=True):
+                    await asyncio.sleep(BREATH_S)
+                while workspace.arrange(self._document_controller, live):
+                    await asyncio.sleep(BREATH_S)
+                self._refresh(engine, live)
+                for _step in live.finish():
+                    await asyncio.sleep(BREATH_S)
             self._tell_ending(engine)
         except asyncio.CancelledError:
             raise
@@ -310,7 +314,7 @@ class Experiment:
             self._say(_("The results cannot be shown any more; the run goes on and is saved in its folder."))
         finally:
             self._task = None
-            self._let_go_of_helm()
+            self._let_go()
             self.asked = ""
             self.changed_event.fire()
 
@@ -319,6 +323,10 @@ class Experiment:
             live.update(engine.state, engine.prediction)
         if self._helm is not None:
             self._helm.steer()
+        if self._held_scan is not None:
+            self._held_scan.hold()
+        if engine.status.phase == "running":  # the libraries that the agent needs are loaded
+            self._collector.begin()
         self.changed_event.fire()
 
     def _tell_ending(self, engine: Engine) -> None:
@@ -387,10 +395,14 @@ class Experiment:
         model = self._document_controller.document_model
         return model.get_display_item_for_data_item(data_item) if data_item in model.data_items else None
 
-    def _let_go_of_helm(self) -> None:
+    def _let_go(self) -> None:
         helm, self._helm = self._helm, None
         if helm is not None:
             helm.close()
+        held, self._held_scan = self._held_scan, None
+        if held is not None:
+            held.release()
+        self._collector.end()
 
     def _ask(self, what: str) -> None:
         """Show at once that a click was heard, while the engine is still on its way there."""

@@ -1,25 +1,25 @@
 """A run's results as ordinary Swift data, while it goes on: grouped, calibrated, and fluid.
 
 Swift writes to disk whenever an item changes, which takes tens of milliseconds, and a window must not stand still that
-long. So one item is drawn at a time, each no oftener than it needs, and those that can be made again from the run's
-own folder are written once, at the end. Only the spectra are written as they come: they are also safe in Swift's
-project if the power fails. Everything here runs on the user-interface thread; an item that the user deletes is simply
-not drawn any more.
+long. So one item is drawn at a time, each no oftener than it needs, and is written once, at the end: whatever happens
+until then, it can be made again from the run's own folder. Only a large stack of spectra is written as it grows.
+Everything here runs on the user-interface thread; an item that the user deletes is simply not drawn any more.
 """
 
 from __future__ import annotations
 
 import time
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from nion.data import Calibration, DataAndMetadata
-from nion.swift.model import DataGroup, DataItem
+from nion.swift.model import DataGroup, DataItem, DisplayItem
 
 from autoexp.agent import Prediction
 from autoexp.instrument import Overview
 from autoexp.state import RunState
+from nionswift_plugin.autoexp_ui.pauses import written_once
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 
@@ -62,6 +62,7 @@ class LiveData:
         from nionswift_plugin.autoexp_ui import live_items
 
         self.document_model = document_controller.document_model
+        self._project = document_controller.project
         self.folder = folder
         self.arranged = False
         self.placed: set[str] = set()
@@ -71,7 +72,6 @@ class LiveData:
         self._items: dict[str, typing.Any] = {}
         self._transactions: dict[str, typing.Any] = {}
         self._released: set[str] = set()
-        self._ungrouped: list[typing.Any] = []
         self._drawn_s: dict[LiveItem, float] = {}
         self._parts: list[LiveItem] = live_items.parts(self)
 
@@ -99,9 +99,6 @@ class LiveData:
         """
         if state.prepared is None:
             return False
-        if self._ungrouped:
-            self._group_one()
-            return True
         view = View(state, prediction)
         now = time.monotonic()
         waited = {part: now - self._drawn_s.get(part, 0.0) for part in self._parts}
@@ -113,53 +110,60 @@ class LiveData:
         self._drawn_s[part] = time.monotonic()
         return True
 
-    def finish(self, state: RunState) -> Iterator[None]:
+    def finish(self) -> Iterator[None]:
         """Once the run is over, write everything down; a generator, so that the window can breathe in between."""
         for key in list(self._items):
-            item = self.item(key)
-            if item is not None:
-                with item.data_item_changes():
-                    item.metadata = {**item.metadata, "autoexp": self.metadata(state)}
-                yield
-            self._release(key)
+            self._write(key)
+            yield
+            self._end_live(key)
             yield
 
     def close(self) -> None:
         """Let go of everything, written or not."""
         for key in list(self._items):
-            self._release(key)
+            self._write(key)
+            self._end_live(key)
 
     # --- what the parts use
 
-    def show(self, key: str, title: str, xdata: typing.Any) -> bool:
-        """Show data under a key; whether its item is new. Nothing happens if the user has deleted it."""
-        if key in self._items:
-            item = self.item(key)
-            if item is not None:
-                with item.data_item_changes():
-                    item.set_data_and_metadata(xdata, item.data_modified)  # a newer date would re-sort Swift's lists
-            return False
-        item = DataItem.new_data_item(xdata)
-        item.title = f"{title}, {self._title}"
-        self.document_model.append_data_item(item)
-        self.adopt(key, item)
-        return True
+    def show(
+        self,
+        key: str,
+        title: str,
+        xdata: typing.Any,
+        dress: Callable[[typing.Any], None] | None = None,
+        displayed: bool = True,
+    ) -> None:
+        """Show data under a key. Nothing happens if the user has deleted its item.
 
-    def reserve(self, key: str, title: str, shape: tuple[int, ...], descriptor: typing.Any, large: bool) -> None:
-        """An item that is written as it grows."""
-        item = DataItem.DataItem(large_format=large)
-        item.title = f"{title}, {self._title}"
-        self.document_model.append_data_item(item)
+        Args:
+            key: what it is.
+            title: title of its data item, to which the name of the run is added.
+            xdata: the data.
+            dress: what to do with a new display item before Swift draws it the first time.
+            displayed: whether it has a display item of its own.
+        """
+        if key not in self._items:
+            item = DataItem.new_data_item(xdata)
+            item.title = self.titled(title)
+            self._append(key, item, dress, displayed)
+        elif (item := self.item(key)) is not None:
+            with item.data_item_changes():
+                item.set_data_and_metadata(xdata, item.data_modified)  # a newer date would re-sort Swift's lists
+
+    def reserve(self, key: str, title: str, shape: tuple[int, ...], descriptor: typing.Any) -> None:
+        """A large item, in HDF5, that is written as it grows."""
+        item = DataItem.DataItem(large_format=True)
+        item.title = self.titled(title)
+        self._append(key, item, held=False)
         item.reserve_data(data_shape=shape, data_dtype=np.dtype(np.float32), data_descriptor=descriptor)
-        self.adopt(key, item, written_at_once=True)
 
-    def adopt(self, key: str, item: typing.Any, written_at_once: bool = False) -> None:
-        """Make an item part of the run's group; unless it is written at once, its changes wait for the end."""
+    def adopt(self, key: str, item: typing.Any) -> None:
+        """Make an item that is there already part of the run."""
         self._items[key] = item
-        self._ungrouped.append(self.document_model.get_display_item_for_data_item(item))
+        self._transactions[key] = self.document_model.item_transaction(item)
         self.document_model.begin_data_item_live(item)
-        if not written_at_once:
-            self._transactions[key] = self.document_model.item_transaction(item)
+        self._group_display(self.document_model.get_display_item_for_data_item(item))
 
     def titled(self, title: str) -> str:
         """A title with the name of the run."""
@@ -172,59 +176,55 @@ class LiveData:
             return [Calibration.Calibration() for _axis in shape]
         return [Calibration.Calibration(0.0, f / n, "nm") for f, n in zip(fov, shape, strict=True)]
 
-    def metadata(self, state: RunState, brief: bool = False) -> dict[str, typing.Any]:
-        """What a spectrum's own metadata do not hold: where it was taken, its dose, and what all this is about."""
-        taken = [p for p in state.points.values() if p.record is not None]
-        told = {
-            "run": state.run_id,
-            "simulated": self._simulated,
-            "dose_e": state.dose_e,
-            "positions": [list(p.position) for p in taken],
-            "values": [p.value if np.isfinite(p.value) else None for p in taken],
-        }
-        if brief:
-            return told
-        plan, settings = state.plan, state.settings
-        points = [
-            {
-                "id": p.id + 1,
-                "record": p.record,
-                "position": list(p.position),
-                "position_nm": list(place) if state.prepared and (place := state.prepared.to_nm(p.position)) else None,
-                "value": p.value if np.isfinite(p.value) else None,
-                "noise": p.noise,
-                "dose_e": p.dose_e,
-                "status": p.status,
-                "reason": p.reason,
-            }
-            for p in taken
-        ]
-        return {
-            **told,
-            "plan": plan.model_dump(mode="json") if plan else {},
-            "scalarizer": settings.scalarizer.model_dump(mode="json") if settings else {},
-            "points": points,
-        }
+    def about(self, state: RunState, **more: typing.Any) -> dict[str, typing.Any]:
+        """Metadata that say which run data belong to. Brief: Swift copies them whenever it draws."""
+        return {"autoexp": {"run": state.run_id, "simulated": self._simulated, "dose_e": state.dose_e, **more}}
 
-    def _release(self, key: str) -> None:
-        """End what holds an item back from the disk, and its mark of being live."""
-        item = self.item(key)
-        transaction = self._transactions.pop(key, None)
-        if transaction is not None and item is not None:
-            transaction.close()
-        if item is not None and key not in self._released:
-            self.document_model.end_data_item_live(item)
-        self._released.add(key)
+    def _append(
+        self,
+        key: str,
+        item: typing.Any,
+        dress: Callable[[typing.Any], None] | None = None,
+        displayed: bool = True,
+        held: bool = True,
+    ) -> None:
+        """Give Swift a new item.
 
-    def _group_one(self) -> None:
-        display_item = self._ungrouped.pop(0)
-        if display_item not in self.document_model.display_items:
-            return
+        It is made ready first: each change afterwards would be drawn, and written to disk, by itself.
+        """
+        model = self.document_model
+        self._items[key] = item
+        if held:
+            self._transactions[key] = model.item_transaction(item)
+        model.begin_data_item_live(item)
+        with written_once(self._project):
+            model.append_data_item(item, auto_display=False)
+            if displayed:
+                display_item = DisplayItem.DisplayItem(data_item=item)
+                if dress is not None:
+                    dress(display_item)
+                model.append_display_item(display_item)
+                self._group_display(display_item)
+
+    def _group_display(self, display_item: typing.Any) -> None:
         if self._group is None or self._group not in self.document_model.data_groups:
             self._group = DataGroup.DataGroup()
             self._group.title = self._title
             self.document_model.insert_data_group(0, self._group)
         self._group.append_display_item(display_item)
+
+    def _write(self, key: str) -> None:
+        """End what holds an item back from the disk."""
+        transaction = self._transactions.pop(key, None)
+        if transaction is not None and self.item(key) is not None:
+            transaction.close()
+
+    def _end_live(self, key: str) -> None:
+        """End the mark of an item's being live."""
+        item = self.item(key)
+        if item is not None and key not in self._released:
+            self.document_model.end_data_item_live(item)
+        self._released.add(key)
 
 
 def overview_item(overview: Overview, simulated: bool) -> typing.Any:

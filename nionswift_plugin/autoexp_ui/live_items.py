@@ -17,7 +17,7 @@ from nionswift_plugin.autoexp_ui.live_data import LiveData, LiveItem, View
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 VISITED = "autoexp-visited"
-POINTS_PER_DRAWING = 3
+POINTS_PER_DRAWING = 5
 LARGE_BYTES = 8_000_000
 COUNTS = Calibration.Calibration(units="counts")
 SEQUENCE = DataAndMetadata.DataDescriptor(True, 0, 1)
@@ -26,7 +26,7 @@ SEQUENCE = DataAndMetadata.DataDescriptor(True, 0, 1)
 class OverviewWithPoints:
     """The overview, and on it the numbered points; failed ones with a cross."""
 
-    interval_s = 0.12
+    interval_s = 0.4
 
     def __init__(self, live: LiveData):
         self._live = live
@@ -46,7 +46,10 @@ class OverviewWithPoints:
             image = np.asarray(RunReader(self._live.folder).array(view.state.prepared.overview))
             calibrations = self._live.space(view.state, image.shape)
             xdata = DataAndMetadata.new_data_and_metadata(
-                image, intensity_calibration=COUNTS, dimensional_calibrations=calibrations
+                image,
+                intensity_calibration=COUNTS,
+                dimensional_calibrations=calibrations,
+                metadata=self._live.about(view.state),
             )
             self._live.show("overview", _("Overview"), xdata)
 
@@ -56,39 +59,41 @@ class OverviewWithPoints:
 
 
 class SpectraStack:
-    """All spectra in one item: thousands of items would bring Swift to its knees."""
+    """All spectra in one item: thousands of items would bring Swift to its knees.
 
-    interval_s = 0.6
+    A small stack grows in memory and is written at the end, like the other results. A large one would stop the window
+    for its whole size then: it is laid out on the disk at the start, and its rows are written as they come.
+    """
+
+    interval_s = 3.0
 
     def __init__(self, live: LiveData):
         self._live = live
         self._shown = 0
+        self._complete = False
+        self._large = False
 
     def stale(self, view: View) -> bool:
-        return len(self._stored(view.state)) > self._shown or self._spare(view) > 0
+        if _latest_record(view) >= self._shown:
+            return True
+        return bool(view.state.finished) and self._shown > 0 and not self._complete
 
     def draw(self, view: View) -> None:
-        state, stored = view.state, self._stored(view.state)
-        assert state.settings is not None
-        if not self._live.shown("spectra"):
-            rows = max(len(stored), state.settings.budget.points)
-            large = rows * stored.shape[1] * 4 > LARGE_BYTES  # an HDF5 file grows in place, and takes longer to make
-            self._live.reserve("spectra", _("Spectra"), (rows, stored.shape[1]), SEQUENCE, large)
+        state = view.state
+        assert state.settings is not None and state.spectra is not None
+        stored = stored_spectra(self._live.folder, state.spectra.channels)
+        rows = max(len(stored), state.settings.budget.points)
+        if not self._live.shown("spectra") and rows * stored.shape[1] * 4 > LARGE_BYTES:
+            self._large = True
+            self._live.reserve("spectra", _("Spectra"), (rows, stored.shape[1]), SEQUENCE)
             return
         item = self._live.item("spectra")
-        if item is not None and (item.data_shape[0] < len(stored) or self._spare(view)):
-            item.set_data_and_metadata(self._whole(state, stored))
+        if not self._large or state.finished or (item is not None and item.data_shape[0] < len(stored)):
+            self._live.show("spectra", _("Spectra"), self._whole(state, stored))
+            self._complete = state.finished is not None
         elif item is not None:
             self._write_rows(item, state, stored)
         self._shown = len(stored)
-
-    def _stored(self, state: RunState) -> typing.Any:
-        return stored_spectra(self._live.folder, state.spectra.channels) if state.spectra else np.empty((0, 0))
-
-    def _spare(self, view: View) -> int:
-        """Rows that were reserved and are not needed, once the run is over."""
-        item = self._live.item("spectra") if view.state.finished else None
-        return item.data_shape[0] - self._shown if item is not None and self._shown else 0
 
     def _write_rows(self, item: typing.Any, state: RunState, stored: typing.Any) -> None:
         metadata = DataAndMetadata.DataMetadata(
@@ -96,7 +101,7 @@ class SpectraStack:
             intensity_calibration=COUNTS,
             dimensional_calibrations=[Calibration.Calibration(), _energy(state)],
             data_descriptor=SEQUENCE,
-            metadata={"autoexp": self._live.metadata(state, brief=True)},
+            metadata=self._metadata(state),
         )
         first, last, whole = self._shown, len(stored), slice(0, stored.shape[1])
         rows = DataAndMetadata.new_data_and_metadata(np.array(stored[first:last]), data_descriptor=SEQUENCE)
@@ -109,42 +114,57 @@ class SpectraStack:
             intensity_calibration=COUNTS,
             dimensional_calibrations=[Calibration.Calibration(), _energy(state)],
             data_descriptor=SEQUENCE,
-            metadata={"autoexp": self._live.metadata(state)},
+            metadata=self._metadata(state),
+        )
+
+    def _metadata(self, state: RunState) -> dict[str, typing.Any]:
+        """Where each spectrum was taken and what it is worth; once the run is over, also all that it is about."""
+        taken = [p for p in state.points.values() if p.record is not None]
+        positions = [list(p.position) for p in taken]
+        values = [p.value if np.isfinite(p.value) else None for p in taken]
+        if not state.finished:
+            return self._live.about(state, positions=positions, values=values)
+        return self._live.about(
+            state,
+            positions=positions,
+            values=values,
+            plan=state.plan.model_dump(mode="json") if state.plan else {},
+            scalarizer=state.settings.scalarizer.model_dump(mode="json") if state.settings else {},
+            points=[_facts(point, state) for point in taken],
         )
 
 
 class LatestSpectrum:
     """The spectrum that was taken last, on which the scalarizer's windows are drawn."""
 
-    interval_s = 0.3
+    interval_s = 0.6
 
     def __init__(self, live: LiveData):
         self._live = live
         self._record = -1
 
     def stale(self, view: View) -> bool:
-        return self._latest(view) > self._record
+        return _latest_record(view) > self._record
 
     def draw(self, view: View) -> None:
         state = view.state
         assert state.spectra is not None
-        self._record = self._latest(view)
+        self._record = _latest_record(view)
         counts = stored_spectra(self._live.folder, state.spectra.channels)[self._record]
         xdata = DataAndMetadata.new_data_and_metadata(
-            np.array(counts), intensity_calibration=COUNTS, dimensional_calibrations=[_energy(state)]
+            np.array(counts),
+            intensity_calibration=COUNTS,
+            dimensional_calibrations=[_energy(state)],
+            metadata=self._live.about(state),
         )
-        if self._live.show("latest", _("Latest spectrum"), xdata) and _has_zero_loss(state):
-            # beside the zero-loss peak everything else looks flat on a linear scale
-            self._live.display_item("latest").set_display_property("y_style", "log")
-
-    def _latest(self, view: View) -> int:
-        return max((p.record for p in view.state.measured if p.record is not None), default=-1)
+        # beside the zero-loss peak everything else looks flat on a linear scale
+        self._live.show("latest", _("Latest spectrum"), xdata, _logarithmic if _has_zero_loss(state) else None)
 
 
 class LearningCurve:
-    """Best value so far against the number of points."""
+    """Best value so far, and the value of each spectrum, against the number of points."""
 
-    interval_s = 0.9
+    interval_s = 1.5
 
     def __init__(self, live: LiveData):
         self._live = live
@@ -159,42 +179,21 @@ class LearningCurve:
         settings = view.state.settings
         assert settings is not None
         better = np.minimum if settings.goal == "minimize" else np.maximum
-        best = better.accumulate(self._values)
-        self._live.show("curve", _("Best so far"), _against_points(best, settings.scalarizer.units))
+        best, units = better.accumulate(self._values), settings.scalarizer.units
+        about = self._live.about(view.state)
+        each = _against_points(self._values, units, about)
+        self._live.show("values", _("Value of each spectrum"), each, displayed=False)
+        self._live.show("curve", _("Best so far"), _against_points(best, units, about), self._dress)
 
-
-class SingleValues:
-    """The value of each point, as a second layer of the learning curve."""
-
-    interval_s = 0.9
-
-    def __init__(self, live: LiveData):
-        self._live = live
-        self._values: list[float] = []
-        self._joined = False
-
-    def stale(self, view: View) -> bool:
-        return self._live.shown("curve") and (_finite(view) != self._values or not self._joined)
-
-    def draw(self, view: View) -> None:
-        if self._live.shown("values") and not self._joined:
-            self._joined = True
-            self._join()
+    def _dress(self, display_item: typing.Any) -> None:
+        values = self._live.item("values")
+        if values is None:
             return
-        self._values = _finite(view)
-        assert view.state.settings is not None
-        xdata = _against_points(self._values, view.state.settings.scalarizer.units)
-        self._live.show("values", _("Value of each spectrum"), xdata)
-
-    def _join(self) -> None:
-        curve, values = self._live.display_item("curve"), self._live.item("values")
-        if curve is None or values is None:
-            return
-        curve.append_display_data_channel_for_data_item(values)
-        curve._set_display_layer_properties(0, label=_("best so far"), stroke_color="#0072B2", fill_color=None)
-        curve._set_display_layer_properties(1, label=_("each spectrum"), stroke_color="#E69F00", fill_color=None)
-        curve.set_display_property("legend_position", "bottom-right")
-        curve.title = self._live.titled(_("Learning curve"))
+        display_item.append_display_data_channel_for_data_item(values)
+        for index, (label, color) in enumerate(((_("best so far"), "#0072B2"), (_("each spectrum"), "#E69F00"))):
+            display_item._set_display_layer_properties(index, label=label, stroke_color=color, fill_color=None)
+        display_item.set_display_property("legend_position", "bottom-right")
+        display_item.title = self._live.titled(_("Learning curve"))
 
 
 class Map:
@@ -208,7 +207,7 @@ class Map:
         values: which part of the prediction.
     """
 
-    interval_s = 1.2
+    interval_s = 2.0
 
     def __init__(
         self,
@@ -236,9 +235,12 @@ class Map:
             np.asarray(values, np.float32).reshape(shape),
             intensity_calibration=Calibration.Calibration(units=units),
             dimensional_calibrations=self._live.space(view.state, shape),
+            metadata=self._live.about(view.state, after_points=view.prediction.after),
         )
-        if self._live.show(self._key, self._title, xdata):
-            self._live.display_item(self._key).display_data_channels[0].color_map_id = self._color_map
+        self._live.show(self._key, self._title, xdata, self._dress)
+
+    def _dress(self, display_item: typing.Any) -> None:
+        display_item.display_data_channels[0].color_map_id = self._color_map
 
 
 def parts(live: LiveData) -> list[LiveItem]:
@@ -248,7 +250,6 @@ def parts(live: LiveData) -> list[LiveItem]:
         SpectraStack(live),
         LatestSpectrum(live),
         LearningCurve(live),
-        SingleValues(live),
         Map(live, "prediction", _("Prediction"), "viridis", lambda prediction: prediction.mean),
         Map(live, "uncertainty", _("Uncertainty"), "magma", lambda prediction: prediction.std),
     ]
@@ -258,11 +259,37 @@ def _finite(view: View) -> list[float]:
     return [p.value for p in view.state.scored]
 
 
-def _against_points(values: npt.ArrayLike, units: str) -> typing.Any:
+def _latest_record(view: View) -> int:
+    """Index of the latest spectrum, among those stored; -1 before the first."""
+    return max((p.record for p in view.state.measured if p.record is not None), default=-1)
+
+
+def _facts(point: Point, state: RunState) -> dict[str, typing.Any]:
+    """All about one spectrum."""
+    place = state.prepared.to_nm(point.position) if state.prepared else None
+    return {
+        "id": point.id + 1,
+        "record": point.record,
+        "position": list(point.position),
+        "position_nm": list(place) if place else None,
+        "value": point.value if np.isfinite(point.value) else None,
+        "noise": point.noise,
+        "dose_e": point.dose_e,
+        "status": point.status,
+        "reason": point.reason,
+    }
+
+
+def _logarithmic(display_item: typing.Any) -> None:
+    display_item.set_display_property("y_style", "log")
+
+
+def _against_points(values: npt.ArrayLike, units: str, metadata: dict[str, typing.Any]) -> typing.Any:
     return DataAndMetadata.new_data_and_metadata(
         np.asarray(values, np.float32),
         intensity_calibration=Calibration.Calibration(units=units),
         dimensional_calibrations=[Calibration.Calibration(1.0, 1.0, "")],
+        metadata=metadata,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 
+from nionswift_plugin.autoexp_ui.pauses import written_once
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 WORKSPACE_ID = "org.autoexp.workspace"
@@ -20,7 +21,8 @@ def arrange(document_controller: typing.Any, live: typing.Any) -> bool:
         return False
     if not live.arranged and live.display_item("overview") is not None:
         live.arranged = True
-        controller.ensure_workspace(_("Autonomous Experiment"), _layout(), WORKSPACE_ID)
+        with written_once(document_controller.project):
+            controller.ensure_workspace(_("Autonomous Experiment"), _layout(), WORKSPACE_ID)
         return True
     if controller._workspace is None or controller._workspace.workspace_id != WORKSPACE_ID:
         return False
