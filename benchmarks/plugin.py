@@ -20,6 +20,7 @@ begun = time.perf_counter()
 import nionswift_plugin.autoexp_ui, nionswift_plugin.virtual_stem
 print(time.perf_counter() - begun, "torch" in sys.modules)
 """
+RUNS = 5
 TESTS = pathlib.Path(__file__).parent.parent / "tests" / "window"
 
 
@@ -47,11 +48,18 @@ def event_loop() -> list[Row]:
     reason = virtual_display.missing()
     if reason:
         return [Row(what, f"not measured: {reason}", bar, False)]
-    with tempfile.TemporaryDirectory() as folder, virtual_display.display() as name:
-        out = pathlib.Path(folder) / "out"
-        virtual_display.run_swift(name, TESTS / "script_gaps.py", out, home=pathlib.Path(folder))
-        result = json.loads((out / "result.json").read_text())
-    if not result["ok"]:
-        return [Row(what, result["error"].strip().splitlines()[-1], bar, False)]
-    longest, p99 = result["result"]["longest_ms"], result["result"]["p99_ms"]
-    return [Row(what, f"{longest:.0f} ms, {p99:.0f} ms", bar, longest < 100 and p99 < 60)]
+    longest, p99 = [], []
+    for _run in range(RUNS):
+        with tempfile.TemporaryDirectory() as folder, virtual_display.display() as name:
+            out = pathlib.Path(folder) / "out"
+            virtual_display.run_swift(name, TESTS / "script_gaps.py", out, home=pathlib.Path(folder))
+            result = json.loads((out / "result.json").read_text())
+        if not result["ok"]:
+            return [Row(what, result["error"].strip().splitlines()[-1], bar, False)]
+        longest.append(result["result"]["longest_ms"])
+        p99.append(result["result"]["p99_ms"])
+    medians = statistics.median(longest), statistics.median(p99)
+    said = (
+        f"{medians[0]:.0f} ms ({min(longest):.0f} to {max(longest):.0f}), {medians[1]:.0f} ms; medians of {RUNS} runs"
+    )
+    return [Row(what, said, bar, medians[0] < 100 and medians[1] < 60)]

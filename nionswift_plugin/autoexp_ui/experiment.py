@@ -15,6 +15,7 @@ import sys
 import time
 import typing
 import webbrowser
+from collections.abc import Iterator
 
 from nion.swift import Facade
 from nion.swift.model import Notification
@@ -41,7 +42,6 @@ from nionswift_plugin.autoexp_ui.translation import translate as _
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
-BREATH_S = 0.01
 CLOSE_S = 2.0
 
 
@@ -78,6 +78,7 @@ class Experiment:
         self._helm: helm_module.Helm | None = None
         self._held_scan: pauses.HeldScan | None = None
         self._collector = pauses.QuietCollector()
+        self._pace = pauses.Pace()
         self._told_error = ""
         self.taken: TakenOverview | None = None
         self.busy = False
@@ -276,6 +277,7 @@ class Experiment:
             self._document_controller.document_model, self._form, engine, self._live, self._say
         )
         self._held_scan = pauses.HeldScan(self._document_controller.document_model, instrument.scan)
+        self._collector.enter("preparing")
         engine.start()
         self._task = self._document_controller.event_loop.create_task(self._watch(engine, self._live))
 
@@ -298,14 +300,7 @@ class Experiment:
                 if ended:
                     break
                 await asyncio.sleep(TICK_S)
-            with pauses.written_once(self._document_controller.project):
-                while live.update(engine.state, engine.prediction, hurry=True):
-                    await asyncio.sleep(BREATH_S)
-                while workspace.arrange(self._document_controller, live):
-                    await asyncio.sleep(BREATH_S)
-                self._refresh(engine, live)
-                for _step in live.finish():
-                    await asyncio.sleep(BREATH_S)
+            await self._pace.through(self._finish(engine, live))
             self._tell_ending(engine)
         except asyncio.CancelledError:
             raise
@@ -319,15 +314,26 @@ class Experiment:
             self.changed_event.fire()
 
     def _refresh(self, engine: Engine, live: live_data_module.LiveData) -> None:
-        if not workspace.arrange(self._document_controller, live):
-            live.update(engine.state, engine.prediction)
+        if not self._pace.rest_s:
+            with self._pace.change():
+                if not workspace.arrange(self._document_controller, live):
+                    live.update(engine.state, engine.prediction)
         if self._helm is not None:
             self._helm.steer()
         if self._held_scan is not None:
             self._held_scan.hold()
         if engine.status.phase == "running":  # the libraries that the agent needs are loaded
-            self._collector.begin()
+            self._collector.enter("running")
         self.changed_event.fire()
+
+    def _finish(self, engine: Engine, live: live_data_module.LiveData) -> Iterator[None]:
+        """Once the run is over: show the rest, and write everything down."""
+        while live.update(engine.state, engine.prediction, hurry=True):
+            yield
+        while workspace.arrange(self._document_controller, live):
+            yield
+        self._refresh(engine, live)
+        yield from live.finish()
 
     def _tell_ending(self, engine: Engine) -> None:
         status = engine.status

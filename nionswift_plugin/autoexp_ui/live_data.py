@@ -19,7 +19,7 @@ from nion.swift.model import DataGroup, DataItem, DisplayItem
 from autoexp.agent import Prediction
 from autoexp.instrument import Overview
 from autoexp.state import RunState
-from nionswift_plugin.autoexp_ui.pauses import written_once
+from nionswift_plugin.autoexp_ui.pauses import ProjectFile
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 
@@ -54,6 +54,7 @@ class LiveData:
         folder: the run's folder.
 
     Attributes:
+        project_file: for whoever changes what is in Swift's project; written with one of the next updates.
         arranged: whether the workspace for the results has been opened.
         placed: keys of the items that have been given their place in it.
     """
@@ -63,6 +64,7 @@ class LiveData:
 
         self.document_model = document_controller.document_model
         self._project = document_controller.project
+        self.project_file = ProjectFile(self._project)
         self.folder = folder
         self.arranged = False
         self.placed: set[str] = set()
@@ -72,7 +74,9 @@ class LiveData:
         self._items: dict[str, typing.Any] = {}
         self._transactions: dict[str, typing.Any] = {}
         self._released: set[str] = set()
+        self._begun_s = time.monotonic()
         self._drawn_s: dict[LiveItem, float] = {}
+        self._steps: list[Callable[[], None]] = []
         self._parts: list[LiveItem] = live_items.parts(self)
 
     def shown(self, key: str) -> bool:
@@ -90,7 +94,7 @@ class LiveData:
         return self.document_model.get_display_item_for_data_item(item) if item is not None else None
 
     def update(self, state: RunState, prediction: Prediction | None, hurry: bool = False) -> bool:
-        """Draw what has waited longest, if anything is due; whether something was drawn.
+        """Draw what is most overdue, if anything is; whether something was drawn.
 
         Args:
             state: the run so far.
@@ -99,30 +103,40 @@ class LiveData:
         """
         if state.prepared is None:
             return False
+        if self._steps:
+            self._steps.pop(0)()
+            return True
+        if self.project_file.write():
+            return True
         view = View(state, prediction)
         now = time.monotonic()
-        waited = {part: now - self._drawn_s.get(part, 0.0) for part in self._parts}
-        due = [p for p in self._parts if (hurry or waited[p] >= p.interval_s) and p.stale(view)]
+        late = {part: (now - self._drawn_s.get(part, self._begun_s)) / part.interval_s for part in self._parts}
+        due = [p for p in self._parts if (hurry or late[p] >= 1) and p.stale(view)]
         if not due:
             return False
-        part = max(due, key=lambda p: waited[p])
+        part = max(due, key=lambda p: late[p])
         part.draw(view)
         self._drawn_s[part] = time.monotonic()
         return True
 
     def finish(self) -> Iterator[None]:
         """Once the run is over, write everything down; a generator, so that the window can breathe in between."""
+        self.project_file.hold()
         for key in list(self._items):
             self._write(key)
             yield
             self._end_live(key)
             yield
+        self.project_file.write()
 
     def close(self) -> None:
         """Let go of everything, written or not."""
+        while self._steps:
+            self._steps.pop(0)()
         for key in list(self._items):
             self._write(key)
             self._end_live(key)
+        self.project_file.write()
 
     # --- what the parts use
 
@@ -188,22 +202,34 @@ class LiveData:
         displayed: bool = True,
         held: bool = True,
     ) -> None:
-        """Give Swift a new item.
+        """Give Swift a new item, its display with the next updates, since each takes Swift some time.
 
-        It is made ready first: each change afterwards would be drawn, and written to disk, by itself.
+        Both are made ready first: each change afterwards would be drawn, and written to disk, by itself.
         """
         model = self.document_model
         self._items[key] = item
         if held:
             self._transactions[key] = model.item_transaction(item)
         model.begin_data_item_live(item)
-        with written_once(self._project):
-            model.append_data_item(item, auto_display=False)
-            if displayed:
-                display_item = DisplayItem.DisplayItem(data_item=item)
-                if dress is not None:
-                    dress(display_item)
-                model.append_display_item(display_item)
+        self.project_file.hold()
+        model.append_data_item(item, auto_display=False)
+        if displayed:
+            self._steps.append(lambda: self._append_display(key, dress))
+
+    def _append_display(self, key: str, dress: Callable[[typing.Any], None] | None) -> None:
+        item = self.item(key)
+        if item is None:
+            return
+        display_item = DisplayItem.DisplayItem(data_item=item)
+        if dress is not None:
+            dress(display_item)
+        display_item.session_id = self.document_model.session_id
+        self._project.append_display_item(display_item)  # the document's own method also draws it, at once
+        self._steps.append(lambda: self._draw_display(display_item))
+
+    def _draw_display(self, display_item: typing.Any) -> None:
+        if display_item in self.document_model.display_items:
+            with display_item.display_item_changes():
                 self._group_display(display_item)
 
     def _group_display(self, display_item: typing.Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 import typing
 from collections.abc import Callable
 
@@ -17,7 +19,7 @@ from nionswift_plugin.autoexp_ui.live_data import LiveData, LiveItem, View
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 VISITED = "autoexp-visited"
-POINTS_PER_DRAWING = 5
+DRAWING_S = 0.015
 LARGE_BYTES = 8_000_000
 COUNTS = Calibration.Calibration(units="counts")
 SEQUENCE = DataAndMetadata.DataDescriptor(True, 0, 1)
@@ -26,7 +28,7 @@ SEQUENCE = DataAndMetadata.DataDescriptor(True, 0, 1)
 class OverviewWithPoints:
     """The overview, and on it the numbered points; failed ones with a cross."""
 
-    interval_s = 0.4
+    interval_s = 0.25
 
     def __init__(self, live: LiveData):
         self._live = live
@@ -38,10 +40,13 @@ class OverviewWithPoints:
     def draw(self, view: View) -> None:
         if self._live.shown("overview"):
             display_item = self._live.display_item("overview")
-            for point in self._new(view)[:POINTS_PER_DRAWING]:
+            ready_s = time.monotonic() + DRAWING_S
+            for point in self._new(view):
                 self._drawn.add(point.id)
                 if display_item is not None:
                     display_item.add_graphic(_graphic(point))
+                if time.monotonic() > ready_s:
+                    break
         elif view.state.prepared is not None:
             image = np.asarray(RunReader(self._live.folder).array(view.state.prepared.overview))
             calibrations = self._live.space(view.state, image.shape)
@@ -169,6 +174,7 @@ class LearningCurve:
     def __init__(self, live: LiveData):
         self._live = live
         self._values: list[float] = []
+        self._falls = False
 
     def stale(self, view: View) -> bool:
         values = _finite(view)
@@ -178,12 +184,15 @@ class LearningCurve:
         self._values = _finite(view)
         settings = view.state.settings
         assert settings is not None
-        better = np.minimum if settings.goal == "minimize" else np.maximum
+        self._falls = settings.goal == "minimize"
+        better = np.minimum if self._falls else np.maximum
         best, units = better.accumulate(self._values), settings.scalarizer.units
         about = self._live.about(view.state)
         each = _against_points(self._values, units, about)
-        self._live.show("values", _("Value of each spectrum"), each, displayed=False)
-        self._live.show("curve", _("Best so far"), _against_points(best, units, about), self._dress)
+        curve = self._live.display_item("curve")
+        with curve.display_item_changes() if curve is not None else contextlib.nullcontext():  # drawn once, not twice
+            self._live.show("values", _("Value of each spectrum"), each, displayed=False)
+            self._live.show("curve", _("Best so far"), _against_points(best, units, about), self._dress)
 
     def _dress(self, display_item: typing.Any) -> None:
         values = self._live.item("values")
@@ -192,7 +201,7 @@ class LearningCurve:
         display_item.append_display_data_channel_for_data_item(values)
         for index, (label, color) in enumerate(((_("best so far"), "#0072B2"), (_("each spectrum"), "#E69F00"))):
             display_item._set_display_layer_properties(index, label=label, stroke_color=color, fill_color=None)
-        display_item.set_display_property("legend_position", "bottom-right")
+        display_item.set_display_property("legend_position", "top-right" if self._falls else "top-left")
         display_item.title = self._live.titled(_("Learning curve"))
 
 
@@ -288,7 +297,7 @@ def _against_points(values: npt.ArrayLike, units: str, metadata: dict[str, typin
     return DataAndMetadata.new_data_and_metadata(
         np.asarray(values, np.float32),
         intensity_calibration=Calibration.Calibration(units=units),
-        dimensional_calibrations=[Calibration.Calibration(1.0, 1.0, "")],
+        dimensional_calibrations=[Calibration.Calibration(1.0, 1.0, _("spectra"))],
         metadata=metadata,
     )
 

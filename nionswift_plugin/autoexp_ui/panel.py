@@ -94,6 +94,7 @@ class PanelHandler(Declarative.Handler):
         self.integer = Converter.IntegerToStringConverter()
         self.number = Converter.FloatToStringConverter("{:g}")
         self.optional = form_module.OptionalNumber()
+        self.wide, self.narrow = texts.Wrapped(52), texts.Wrapped(36)
         self.progress_value = Model.PropertyModel[int](0)
         self.ui_view = view.build_view()
         self._document_controller = document_controller

@@ -2,29 +2,47 @@
 
 Swift rewrites its whole project file, and waits for the disk, whenever an item, a group, a workspace or a graphic
 changes: a millisecond as a rule, a tenth of a second and more when the disk is busy, and in proportion to the project.
-Python's garbage collector stops all threads while it looks through everything that is alive, a quarter of a second in
-a Swift with the libraries of an experiment.
+Each item that is drawn is drawn again on Swift's own threads, as a thumbnail and in lists, and they hold Python's
+interpreter lock meanwhile. Python's garbage collector stops all threads while it looks through everything that is
+alive, a quarter of a second in a Swift with the libraries of an experiment.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
+import time
 import typing
 from collections.abc import Iterator
 
+BREATH_S = 0.01
 
-@contextlib.contextmanager
-def written_once(project: typing.Any) -> Iterator[None]:
-    """Whatever changes in here is written to the project file together, at the end."""
-    before = project.modified_count
-    project.enter_write_delay()
-    try:
-        yield
-    finally:
-        project.exit_write_delay()
-        if project.modified_count != before:
-            project.rewrite()
+
+class ProjectFile:
+    """Swift's project file, written once for several changes, and not in the same turn as they.
+
+    Args:
+        project: Swift's project.
+    """
+
+    def __init__(self, project: typing.Any):
+        self._project = project
+        self._held = False
+
+    def hold(self) -> None:
+        """Let the changes that follow wait; once only, however often it is called."""
+        if not self._held:
+            self._held = True
+            self._project.enter_write_delay()
+
+    def write(self) -> bool:
+        """Write the changes that wait; whether there were any."""
+        held, self._held = self._held, False
+        if held:
+            self._project.exit_write_delay()
+            self._project.rewrite()
+        return held
 
 
 class HeldScan:
@@ -60,19 +78,54 @@ class HeldScan:
 
 
 class QuietCollector:
-    """Sets aside what is alive at the beginning of a run, so that collections during it look at what is new only."""
+    """Sets aside what is alive, so that collections during a run look only at what the run has made."""
 
     def __init__(self) -> None:
-        self._set_aside = False
+        self._phases: set[str] = set()
 
-    def begin(self) -> None:
-        """Set aside; once only, however often it is called."""
-        if not self._set_aside:
-            self._set_aside = True
+    def enter(self, phase: str) -> None:
+        """Set aside what has come up to a phase of the run; once a phase, however often it is called."""
+        if phase not in self._phases:
+            self._phases.add(phase)
             gc.freeze()
 
     def end(self) -> None:
         """Back to how it was."""
-        if self._set_aside:
-            self._set_aside = False
+        if self._phases:
+            self._phases.clear()
             gc.unfreeze()
+
+
+class Pace:
+    """Leaves Swift time to take up one change before the next, however slow the machine.
+
+    Args:
+        share: how much of the time may go into changes.
+    """
+
+    def __init__(self, share: float = 0.3):
+        self._factor = 1 / share - 1
+        self._free_s = 0.0
+
+    @property
+    def rest_s(self) -> float:
+        """How long to leave Swift alone from now, seconds."""
+        return max(0.0, self._free_s - time.monotonic())
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[None]:
+        """Something is changed in here."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            ended = time.monotonic()
+            self._free_s = ended + self._factor * (ended - begun)
+
+    async def through(self, steps: Iterator[None]) -> None:
+        """Take steps one by one, with a rest before each."""
+        more = True
+        while more:
+            await asyncio.sleep(max(BREATH_S, self.rest_s))
+            with self.change():
+                more = next(steps, self) is not self

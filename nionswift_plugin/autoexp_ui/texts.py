@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 
 from autoexp.status import Status
 from nionswift_plugin.autoexp_ui.translation import translate as _
@@ -66,3 +67,22 @@ def headline(status: Status) -> str:
         "finishing": _("Finishing: putting the instrument back"),
         "faulted": _("Failed"),
     }[status.phase]
+
+
+class Wrapped:
+    """Breaks a text into lines, for labels: Qt's own breaking leaves them no room for the second line.
+
+    Args:
+        width: longest line, characters.
+    """
+
+    def __init__(self, width: int):
+        self._width = width
+
+    def convert(self, value: str | None) -> str:
+        """The text in lines."""
+        return "\n".join(textwrap.fill(line, self._width) for line in (value or "").splitlines())
+
+    def convert_back(self, formatted_value: str | None) -> str:
+        """Labels are not edited."""
+        return formatted_value or ""

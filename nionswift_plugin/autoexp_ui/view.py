@@ -63,6 +63,10 @@ def _combo(u: typing.Any, field: str, items: tuple[tuple[str, str], ...], tip: s
     )
 
 
+def _text(u: typing.Any, field: str, width: str = "wide", **given: typing.Any) -> typing.Any:
+    return u.create_label(text=f"@binding(texts.{field}.value, converter={width})", **given)
+
+
 def _banner(u: typing.Any) -> typing.Any:
     badge = u.create_label(
         text=_(" SIMULATED "),
@@ -72,13 +76,13 @@ def _banner(u: typing.Any) -> typing.Any:
         font="bold",
         tool_tip=_("The data come from a virtual microscope, not from a specimen."),
     )
-    instrument = u.create_label(text="@binding(texts.instrument.value)", word_wrap=True)
+    instrument = _text(u, "instrument", "narrow")
     return u.create_row(badge, instrument, u.create_stretch(), spacing=6, margin_horizontal=8, margin_vertical=4)
 
 
 def _unfinished(u: typing.Any) -> typing.Any:
     return u.create_column(
-        u.create_label(text="@binding(texts.unfinished.value)", word_wrap=True, width=300),
+        _text(u, "unfinished"),
         u.create_row(
             u.create_push_button(
                 text=_("Resume"), on_clicked="handle_resume_run", tool_tip=_("Go on measuring where it was cut off.")
@@ -260,7 +264,7 @@ def _measure(u: typing.Any) -> typing.Any:
             _number(u, "minutes", "optional", _("Time limit in minutes; empty for none")),
             u.create_label(text=_("min")),
         ),
-        _row(u, _("Estimate"), u.create_label(text="@binding(texts.estimate.value)", word_wrap=True, width=224)),
+        _row(u, _("Estimate"), _text(u, "estimate", "narrow")),
         spacing=4,
     )
 
@@ -293,15 +297,9 @@ def _run(u: typing.Any) -> typing.Any:
         ),
         u.create_progress_bar(value="@binding(progress_value.value)", width=320),
         u.create_label(text="@binding(texts.progress.value)"),
-        u.create_label(text="@binding(texts.reason.value)", word_wrap=True, width=320, name="reason_label"),
-        u.create_label(text="@binding(texts.best.value)", word_wrap=True, width=320),
-        u.create_label(
-            text="@binding(texts.message.value)",
-            word_wrap=True,
-            width=320,
-            color="#A33A00",
-            visible="@binding(flags.has_message.value)",
-        ),
+        _text(u, "reason", name="reason_label"),
+        _text(u, "best"),
+        _text(u, "message", color="#A33A00", visible="@binding(flags.has_message.value)"),
         spacing=4,
         margin=8,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typing
 
-from nionswift_plugin.autoexp_ui.pauses import written_once
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 WORKSPACE_ID = "org.autoexp.workspace"
@@ -21,8 +20,8 @@ def arrange(document_controller: typing.Any, live: typing.Any) -> bool:
         return False
     if not live.arranged and live.display_item("overview") is not None:
         live.arranged = True
-        with written_once(document_controller.project):
-            controller.ensure_workspace(_("Autonomous Experiment"), _layout(), WORKSPACE_ID)
+        live.project_file.hold()
+        controller.ensure_workspace(_("Autonomous Experiment"), _layout(), WORKSPACE_ID)
         return True
     if controller._workspace is None or controller._workspace.workspace_id != WORKSPACE_ID:
         return False
@@ -31,6 +30,7 @@ def arrange(document_controller: typing.Any, live: typing.Any) -> bool:
         display_item, panel = live.display_item(key), panels.get(f"autoexp-{key}")
         if panel is not None and display_item is not None and key not in live.placed:
             live.placed.add(key)
+            live.project_file.hold()
             panel.set_display_panel_display_item(display_item)
             return True
     return False
