@@ -22,12 +22,15 @@ from nion.swift.model import Notification
 from nion.utils import Event, ReferenceCounting
 
 from autoexp import events as ev
+from autoexp.agent import Prediction
 from autoexp.engine import Engine
 from autoexp.errors import AutoexpError
 from autoexp.guardian import Guardian, site_limits
 from autoexp.instrument import Identity, Overview
 from autoexp.lock import InstrumentLock
-from autoexp.plan import OverviewSpec
+from autoexp.plan import OverviewSpec, Region
+from autoexp.runlog import RunReader
+from autoexp.state import RunState, fold
 from autoexp.status import Status
 from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences
@@ -140,13 +143,14 @@ class Experiment:
         try:
             instrument = self._instrument()
             overview_item = self.taken.data_item if self._overview_fits() and self.taken else None
-            display_item = self._display_item_of(overview_item)
-            regions = steering.regions_of(display_item) if display_item else ()
+            regions = self._regions(overview_item)
             identity = instrument.identity
             plan = self._form.make_plan(_("Autonomous experiment"), identity.scan, identity.camera, regions)
             folder = new_run_folder(preferences.load().runs)
             overview = self.taken.overview if overview_item is not None and self.taken else None
             self._launch(instrument, folder, plan=plan, overview=overview, overview_item=overview_item)
+            if regions and overview_item is None:
+                self._say(_("The regions of the last run are in force; delete or move them on the new overview."))
         except AutoexpError as error:
             self._say(str(error))
 
@@ -164,10 +168,14 @@ class Experiment:
             self._say(str(error))
 
     def close_unfinished(self, run: UnfinishedRun, ending: ev.Ending) -> None:
-        """End a run that was cut off, without measuring."""
+        """End a run that was cut off, without measuring; unless it is discarded, show what it has."""
+        if self.busy or self.running:
+            return
         try:
             close_unfinished(run.folder, ending)
             self._say(_("The run {name} is closed; its data are in {folder}.").format(name=run.name, folder=run.folder))
+            if ending != "discarded":
+                self._spawn(self._show_run(run.folder))
         except AutoexpError as error:
             self._say(str(error))
         self.unfinished = [u for u in self.unfinished if u.folder != run.folder]
@@ -281,6 +289,15 @@ class Experiment:
         engine.start()
         self._task = self._document_controller.event_loop.create_task(self._watch(engine, self._live))
 
+    def _regions(self, overview_item: typing.Any) -> tuple[Region, ...]:
+        """Drawn on the overview that was taken before the start, else on that of the last run with the same field."""
+        if overview_item is not None:
+            return steering.regions_of(self._display_item_of(overview_item))
+        last = self._live.display_item("overview") if self._live is not None else None
+        if last is None or self._engine is None or self._engine.plan.overview != self._form.make_overview():
+            return ()
+        return steering.regions_of(last)
+
     def _overview_fits(self) -> bool:
         """Whether the overview on the screen shows the field that the form asks for."""
         if self.taken is None or self.taken.data_item not in self._document_controller.document_model.data_items:
@@ -300,7 +317,7 @@ class Experiment:
                 if ended:
                     break
                 await asyncio.sleep(TICK_S)
-            await self._pace.through(self._finish(engine, live))
+            await self._pace.through(self._finish(live, engine.state, engine.prediction))
             self._tell_ending(engine)
         except asyncio.CancelledError:
             raise
@@ -326,13 +343,14 @@ class Experiment:
             self._collector.enter("running")
         self.changed_event.fire()
 
-    def _finish(self, engine: Engine, live: live_data_module.LiveData) -> Iterator[None]:
+    def _finish(
+        self, live: live_data_module.LiveData, state: RunState, prediction: Prediction | None
+    ) -> Iterator[None]:
         """Once the run is over: show the rest, and write everything down."""
-        while live.update(engine.state, engine.prediction, hurry=True):
+        while live.update(state, prediction, hurry=True):
             yield
         while workspace.arrange(self._document_controller, live):
             yield
-        self._refresh(engine, live)
         yield from live.finish()
 
     def _tell_ending(self, engine: Engine) -> None:
@@ -380,6 +398,17 @@ class Experiment:
         self._say(_("The report is {path}.").format(path=report))
         webbrowser.open(report.as_uri())
 
+    async def _show_run(self, folder: pathlib.Path) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            state, simulated, prediction = await loop.run_in_executor(None, lambda: read_run(folder))
+        except AutoexpError as error:
+            self._say(str(error))
+            return
+        live = live_data_module.LiveData(self._document_controller, folder.name, simulated, folder)
+        self._live = live
+        await self._pace.through(self._finish(live, state, prediction))
+
     async def _look_for_unfinished(self) -> None:
         loop = asyncio.get_running_loop()
         root = preferences.load().runs
@@ -418,6 +447,22 @@ class Experiment:
     def _say(self, message: str) -> None:
         self.message = message
         self.changed_event.fire()
+
+
+def read_run(folder: pathlib.Path) -> tuple[RunState, bool, Prediction | None]:
+    """A run on disk: how it ended, whether it was a simulation, and what its model expected at last.
+
+    Raises:
+        RunLogError: it cannot be read.
+    """
+    reader = RunReader(folder)
+    state = fold(reader.records)
+    simulated = any(started.instrument.get("simulated", False) for started in reader.events(ev.Started))
+    prediction = None
+    if state.predicted is not None:
+        mean, std = reader.array(state.predicted.array)
+        prediction = Prediction(mean, std, state.predicted.after, state.predicted.coverage)
+    return state, simulated, prediction
 
 
 def record_overview(instrument: typing.Any, limits: typing.Any, spec: OverviewSpec) -> Overview:

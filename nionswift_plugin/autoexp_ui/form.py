@@ -38,6 +38,7 @@ ACQUISITIONS = (
 )
 PARAMETERS = {"upper-confidence-bound": "beta", "expected-improvement": "xi", "probability-of-improvement": "xi"}
 GOALS = (("maximize", _("high values")), ("minimize", _("low values")))
+CHOICES = {"scalarizer": SCALARIZERS, "agent": AGENTS, "acquisition": ACQUISITIONS, "goal": GOALS}
 
 DEFAULTS: dict[str, typing.Any] = {
     "fov_nm": 500.0,
@@ -235,21 +236,21 @@ class PlanForm:
     def _changed(self, _value: typing.Any) -> None:
         if self._quiet:
             return
-        self._stored.value = json.dumps({name: field.value for name, field in self._fields.items()})
+        self._stored.value = _write({name: field.value for name, field in self._fields.items()})
         self.changed_event.fire()
 
 
 def _agent_fields(agent: planning.AgentSpec) -> dict[str, typing.Any]:
     """The fields that describe an agent."""
-    kinds = [kind for kind, _label in AGENTS]
+    kinds = _kinds("agent")
     if not isinstance(agent, planning.DeepKernelAgent):
         return {"agent": kinds.index(agent.kind)} if agent.kind in kinds else {}
     acquisition = agent.acquisition
     parameter = PARAMETERS.get(acquisition.kind)
     return {
         "agent": kinds.index("trained-network" if agent.kernel == "deep" else "deep-kernel"),
-        "acquisition": [kind for kind, _label in ACQUISITIONS].index(acquisition.kind),
-        "goal": [kind for kind, _label in GOALS].index(agent.goal),
+        "acquisition": _kinds("acquisition").index(acquisition.kind),
+        "goal": _kinds("goal").index(agent.goal),
         "seeds": agent.seeds,
         **({"parameter": getattr(acquisition, parameter)} if parameter else {}),
     }
@@ -277,6 +278,12 @@ def _checked(model: type[M], **values: typing.Any) -> M:
         raise PlanError(planning.explain(error).strip()) from error
 
 
+def _write(values: dict[str, typing.Any]) -> str:
+    """Values as text; choices by their kind, since another version may list them in another order."""
+    named = {name: _kinds(name)[values[name] or 0] for name in CHOICES}
+    return json.dumps({**values, **named})
+
+
 def _read(text: str | None) -> dict[str, typing.Any]:
     """Stored values that still make sense; everything else is left at its default."""
     try:
@@ -285,7 +292,13 @@ def _read(text: str | None) -> dict[str, typing.Any]:
         return {}
     if not isinstance(stored, dict):
         return {}
-    return {k: v for k, v in stored.items() if k in DEFAULTS and _alike(v, DEFAULTS[k])}
+    found = {k: v for k, v in stored.items() if k in DEFAULTS and k not in CHOICES and _alike(v, DEFAULTS[k])}
+    chosen = {k: _kinds(k).index(stored[k]) for k in CHOICES if stored.get(k) in _kinds(k)}
+    return {**found, **chosen}
+
+
+def _kinds(choice: str) -> list[str]:
+    return [kind for kind, _label in CHOICES[choice]]
 
 
 def _alike(value: typing.Any, default: typing.Any) -> bool:

@@ -90,7 +90,7 @@ def _unfinished(u: typing.Any) -> typing.Any:
             u.create_push_button(
                 text=_("Finish"),
                 on_clicked="handle_finish_run",
-                tool_tip=_("Close the run as it is; its data stay in its folder."),
+                tool_tip=_("Close the run as it is, and show what it has."),
             ),
             u.create_push_button(
                 text=_("Discard"),

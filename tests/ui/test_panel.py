@@ -215,6 +215,29 @@ def test_an_unfinished_run_is_found_and_can_be_resumed_finished_or_discarded(win
     assert window.item("Spectra").data_shape[0] >= 39
 
 
+def test_an_unfinished_run_that_is_finished_shows_what_it_has(window):
+    window.handler.form.set(points=60, agent=0)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.engine.state.predicted is not None)
+    engine = window.experiment.engine
+    engine._finish = lambda end: None  # a power cut writes nothing more
+    engine.abort()
+    window.finish()
+    for data_item in list(window.document_model.data_items):
+        window.document_model.remove_data_item(data_item)
+    window.experiment.look_for_unfinished()
+    window.until(lambda: window.handler.flags.has_unfinished.value)
+    window.handler.handle_finish_run(None)
+    window.finish()
+    assert not window.handler.flags.has_unfinished.value
+    spectra = window.item("Spectra")
+    np.testing.assert_array_equal(spectra.data, RunReader(engine.folder).spectra())
+    assert len(spectra.metadata["autoexp"]["points"]) == len(spectra.data)
+    assert "SIMULATED" in spectra.title
+    assert window.item("Prediction").data.size == engine.state.prepared.candidates
+    assert not spectra.in_transaction_state
+
+
 def test_regions_survive_a_resume_and_an_undo(window):
     window.handler.handle_overview(None)
     window.until(lambda: window.experiment.taken is not None)
@@ -284,11 +307,32 @@ def test_what_was_entered_is_there_again(window):
     again = form_module.PlanForm(Model.PropertyModel[str](stored))
     assert again.value("points") == 77
     assert again.scalarizer_kind == "edge"
+    assert '"edge"' in stored, "its place in the list may change"
     again.close()
-    for broken in ("", "nonsense", "[1]", '{"points": "many", "unheard": 1}'):
+    for broken in ("", "nonsense", "[1]", '{"points": "many", "unheard": 1}', '{"agent": "unheard", "goal": []}'):
         form = form_module.PlanForm(Model.PropertyModel[str](broken))
         assert form.value("points") == form_module.DEFAULTS["points"]
         form.close()
+
+
+def test_regions_of_the_last_run_hold_for_the_next_on_the_same_field(window):
+    window.handler.form.set(points=4)
+    window.handler.handle_start(None)
+    window.finish()
+    window.handler.handle_exclude(None)
+    window.experiment.overview_display_item.graphics[-1].bounds = ((0.0, 0.0), (1.0, 0.5))
+    window.handler.handle_start(None)
+    assert "last run" in window.handler.texts.message.value
+    window.finish()
+    (region,) = window.experiment.engine.plan.regions
+    assert (region.kind, region.right) == ("exclude", 0.5)
+    assert all(p.position[1] > 0.5 for p in window.experiment.engine.state.measured)
+    drawn = [g for g in window.experiment.live.display_item("overview").graphics if g.label == "exclude"]
+    assert [g.bounds for g in drawn] == [((0.0, 0.0), (1.0, 0.5))]
+    window.handler.form.set(fov_nm=200.0)
+    window.handler.handle_start(None)
+    window.finish()
+    assert window.experiment.engine.plan.regions == ()
 
 
 def test_two_panels_cannot_have_one_instrument(window):
