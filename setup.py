@@ -59,7 +59,6 @@ setup(
     },
     entry_points={"console_scripts": ["autoexp=autoexp.cli:app"]},
     classifiers=[
-        "License :: OSI Approved :: GNU General Public License v3 or later (GPLv3+)",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",

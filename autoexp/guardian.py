@@ -28,7 +28,7 @@ from autoexp.errors import (
     PlanError,
     ReadbackError,
 )
-from autoexp.instrument import Identity, Instrument, Overview, Position, Spectrum
+from autoexp.instrument import Identity, Instrument, Overview, PlanChecker, Position, Spectrum
 from autoexp.plan import (
     ELECTRONS_PER_PICOAMPERE_SECOND,
     Budget,
@@ -216,11 +216,13 @@ class Guardian:
 
         Raises:
             LimitError: the overview or an exposure is too long.
-            PlanError: the dose is limited and cannot be known.
+            PlanError: the dose is limited and cannot be known, or the instrument cannot do it.
         """
         self._check_overview(overview)
         self._check_exposure_time(spectrum)
         self.check_budget(budget)
+        if isinstance(self._instrument, PlanChecker):
+            self._instrument.check_plan(overview, spectrum)
 
     def check_budget(self, budget: Budget) -> None:
         """Refuse a limit that could not be kept: one on the dose, where the beam current is not known.

@@ -154,6 +154,19 @@ class Controls(Protocol):
 
 
 @runtime_checkable
+class PlanChecker(Protocol):
+    """An instrument that knows beforehand what it cannot do; it need not."""
+
+    def check_plan(self, overview: OverviewSpec, spectrum: SpectrumSpec) -> None:
+        """Refuse what cannot be set, before anything moves.
+
+        Raises:
+            PlanError: what there is instead.
+        """
+        ...
+
+
+@runtime_checkable
 class Instrument(Scanner, Spectrometer, Controls, Protocol):
     """A microscope that the engine can use."""
 

@@ -51,7 +51,7 @@ class PatchSpec(Model):
 
     pixels: int = Field(16, ge=2, le=512, description="side of a patch, pixels of the overview")
     stride: int = Field(8, ge=1, le=512, description="distance between neighbouring candidates, pixels")
-    border: Literal["inside", "reflect"] = "inside"
+    border: Literal["inside", "reflect"] = Field("inside", description="whether patches may reach over the border")
 
     @property
     def reach(self) -> int:
@@ -135,15 +135,15 @@ class FeatureAgent(Model):
 
     kind: Literal["features"] = "features"
     size_px: float = Field(6.0, gt=0, le=256, description="radius of what is looked for, pixels of the overview")
-    polarity: Literal["bright", "dark"] = "bright"
+    polarity: Literal["bright", "dark"] = Field("bright", description="which features")
 
 
 class DeepKernelAgent(Model):
     """Deep kernel learning: a Gaussian process on patch features chooses where the next spectrum is worth most."""
 
     kind: Literal["deep-kernel"] = "deep-kernel"
-    acquisition: Acquisition = UpperConfidenceBound()
-    goal: Goal = "maximize"
+    acquisition: Acquisition = Field(UpperConfidenceBound(), description="what makes a position worth measuring")
+    goal: Goal = Field("maximize", description="whether high or low values are wanted")
     seeds: int = Field(10, ge=1, le=1000, description="space-filling points before the model takes over")
     refit_every: int = Field(5, ge=1, le=1000, description="points between refits of the hyperparameters, at least")
     kernel: Literal["views", "deep"] = Field(
@@ -191,9 +191,9 @@ class VirtualInstrument(Model):
 
     kind: Literal["virtual"] = "virtual"
     specimen: str = Field("plasmonic", description="name of a specimen, or the file of a recorded spectrum image")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="which of the specimens of that name, and its noise")
     beam_current_pA: float = Field(50.0, gt=0, le=10_000, description="beam current, pA")
-    drift_nm_s: tuple[float, float] = (0.0, 0.0)
+    drift_nm_s: tuple[float, float] = Field((0.0, 0.0), description="drift of the specimen (y, x), nm/s")
     time_scale: float = Field(1.0, gt=0, le=1000, description="simulated seconds per second")
 
 
@@ -232,7 +232,7 @@ class Plan(Model):
     """
 
     version: Literal[1] = 1
-    name: str = Field("experiment", min_length=1, max_length=80)
+    name: str = Field("experiment", min_length=1, max_length=80, description="what the operator calls it")
     seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
     instrument: InstrumentSpec = VirtualInstrument()
     overview: OverviewSpec = OverviewSpec()
@@ -248,7 +248,7 @@ class Plan(Model):
     )
     decision_deadline_s: float = Field(20.0, gt=0, le=3600, description="an agent that takes longer is set aside, s")
     budget: Budget = Budget()
-    regions: tuple[Region, ...] = ()
+    regions: tuple[Region, ...] = Field((), description="where to measure only, or not at all")
     limits: UserLimits = UserLimits()
 
     @model_validator(mode="after")

@@ -178,6 +178,21 @@ class SwiftInstrument:
         if getattr(self._scan, "is_recording", False):
             self._scan.abort_recording()
 
+    def check_plan(self, overview: OverviewSpec, spectrum: SpectrumSpec) -> None:
+        """Refuse a channel or a binning that the devices do not have."""
+        self._check_channel(overview.channel)
+        self._check_binning(spectrum.binning)
+
+    def _check_channel(self, channel: int) -> None:
+        channels = self._scan.scan_device.channel_count
+        if channel >= channels:
+            raise PlanError(f"The scan has no channel {channel}; it has {channels}, counted from 0.")
+
+    def _check_binning(self, binning: int) -> None:
+        values = self._camera.camera.binning_values
+        if binning not in values:
+            raise PlanError(f"The camera has no binning {binning}; it has {', '.join(map(str, values))}.")
+
     # --- scanning
 
     def bind(self, spec: OverviewSpec) -> None:
@@ -220,8 +235,7 @@ class SwiftInstrument:
         return parameters
 
     def _enable_channel(self, channel: int) -> None:
-        if channel >= self._scan.scan_device.channel_count:
-            raise PlanError(f"The scan has no channel {channel}; it has {self._scan.scan_device.channel_count}.")
+        self._check_channel(channel)
         if channel not in self._scan.get_enabled_channel_indexes():
             self._scan.set_channel_enabled(channel, True)
 
@@ -267,9 +281,7 @@ class SwiftInstrument:
             )
 
     def _camera_parameters(self, spec: SpectrumSpec) -> typing.Any:
-        values = self._camera.camera.binning_values
-        if spec.binning not in values:
-            raise PlanError(f"The camera has no binning {spec.binning}; it has {', '.join(map(str, values))}.")
+        self._check_binning(spec.binning)
         parameters = copy.copy(self._camera.get_current_frame_parameters())
         parameters.exposure_ms = spec.exposure_s * 1000
         parameters.binning = spec.binning

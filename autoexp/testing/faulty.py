@@ -17,7 +17,7 @@ from autoexp.errors import (
     InstrumentBusyError,
     InstrumentError,
 )
-from autoexp.instrument import Identity, Instrument, Overview, Position, Spectrum
+from autoexp.instrument import Identity, Instrument, Overview, PlanChecker, Position, Spectrum
 from autoexp.plan import OverviewSpec, SpectrumSpec
 from autoexp.testing.virtual import spectrum_like
 
@@ -61,6 +61,11 @@ class FaultyInstrument:
     def arm(self, *faults: Fault | None) -> None:
         """Let these happen, one a spectrum; None is a spectrum without fault."""
         self._faults.extend(faults)
+
+    def check_plan(self, overview: OverviewSpec, spectrum: SpectrumSpec) -> None:
+        """As the instrument says, if it says anything."""
+        if isinstance(self._instrument, PlanChecker):
+            self._instrument.check_plan(overview, spectrum)
 
     @property
     def identity(self) -> Identity:

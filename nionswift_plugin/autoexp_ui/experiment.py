@@ -351,6 +351,9 @@ class Experiment:
             yield
         while workspace.arrange(self._document_controller, live):
             yield
+        if self._helm is not None:
+            self._helm.steer()  # a short run may have ended before its regions were drawn
+            yield
         yield from live.finish()
 
     def _tell_ending(self, engine: Engine) -> None:

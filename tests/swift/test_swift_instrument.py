@@ -158,6 +158,11 @@ def test_what_the_devices_do_not_have_is_refused(stem):
     _, instrument = stem
     opened(instrument)
     with pytest.raises(PlanError, match="binning 3"):
+        instrument.check_plan(OverviewSpec(), SpectrumSpec(binning=3))
+    with pytest.raises(PlanError, match="no channel 9"):
+        instrument.check_plan(OverviewSpec(channel=9), SpectrumSpec())
+    instrument.check_plan(OverviewSpec(channel=1), SpectrumSpec(binning=2))
+    with pytest.raises(PlanError, match="binning 3"):
         instrument.spectrum((0.5, 0.5), SpectrumSpec(binning=3))
     with pytest.raises(PlanError, match="no channel 9"):
         instrument.overview(OverviewSpec(channel=9))

@@ -315,6 +315,14 @@ def test_what_was_entered_is_there_again(window):
         form.close()
 
 
+def test_a_binning_that_the_camera_does_not_have_is_refused_before_the_overview(window):
+    window.handler.form.set(binning=3)
+    window.handler.handle_start(None)
+    window.finish()
+    assert "no binning 3; it has 1, 2, 4" in window.handler.texts.reason.value
+    assert window.item("Scan") is None
+
+
 def test_regions_of_the_last_run_hold_for_the_next_on_the_same_field(window):
     window.handler.form.set(points=4)
     window.handler.handle_start(None)
