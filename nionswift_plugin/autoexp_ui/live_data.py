@@ -103,18 +103,18 @@ class LiveData:
         """
         if state.prepared is None:
             return False
-        if self._steps:
-            self._steps.pop(0)()
-            return True
-        if self.project_file.write():
-            return True
-        view = View(state, prediction)
-        now = time.monotonic()
+        view, now = View(state, prediction), time.monotonic()
         late = {part: (now - self._drawn_s.get(part, self._begun_s)) / part.interval_s for part in self._parts}
         due = [p for p in self._parts if (hurry or late[p] >= 1) and p.stale(view)]
+        overdue = [p for p in due if p in self._drawn_s and late[p] >= 2]
+        if self._steps and not overdue:
+            self._steps.pop(0)()
+            return True
+        if not overdue and self.project_file.write():
+            return True
         if not due:
             return False
-        part = max(due, key=lambda p: late[p])
+        part = max(overdue or due, key=lambda p: late[p])
         part.draw(view)
         self._drawn_s[part] = time.monotonic()
         return True

@@ -19,7 +19,7 @@ from nionswift_plugin.autoexp_ui.live_data import LiveData, LiveItem, View
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 VISITED = "autoexp-visited"
-DRAWING_S = 0.015
+DRAWING_S = 0.02
 LARGE_BYTES = 8_000_000
 COUNTS = Calibration.Calibration(units="counts")
 SEQUENCE = DataAndMetadata.DataDescriptor(True, 0, 1)
@@ -35,7 +35,10 @@ class OverviewWithPoints:
         self._drawn: set[int] = set()
 
     def stale(self, view: View) -> bool:
-        return not self._live.shown("overview") or bool(self._new(view))
+        if not self._live.shown("overview"):
+            return True
+        coming = self._live.item("overview") is not None and self._live.display_item("overview") is None
+        return not coming and bool(self._new(view))
 
     def draw(self, view: View) -> None:
         if self._live.shown("overview"):
