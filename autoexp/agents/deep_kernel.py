@@ -109,8 +109,9 @@ class DeepKernelPolicy:
         posterior, scale, fit = self._surrogate.posterior, self._surrogate.scale, self._surrogate.fit
         if posterior is None or scale is None or fit is None:
             return None
+        spread, coverage = posterior.calibration(LEVEL_90)
         mean, std = scale.backward(posterior.mean, posterior.variance + fit.hyper.noise)
-        return Prediction(mean, std, after=len(posterior), coverage=posterior.coverage(LEVEL_90))
+        return Prediction(mean, std * spread.factor(posterior.mean), after=len(posterior), coverage=coverage)
 
     def _fill(self, free: Mask, rows: Sequence[int], rng: np.random.Generator) -> Suggestion:
         """A point far from all others."""

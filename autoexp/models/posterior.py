@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from autoexp.models.calibration import ResidualSpread
 from autoexp.models.kernel import Array, Floats, Hyperparameters, covariance, prior_draw
 
 BLOCK = 2**18
@@ -106,10 +107,19 @@ class Posterior:
         precision = np.einsum("ij,ij->j", inverse, inverse)
         return np.asarray(self._y) - inverse.T @ self._beta / precision, 1 / np.sqrt(precision)
 
-    def coverage(self, deviations: float) -> float:
-        """Share of the targets within so many standard deviations of their own leave-one-out prediction."""
-        mean, std = self.leave_one_out()
-        return float(np.mean(np.abs(np.asarray(self._y) - mean) <= deviations * std))
+    def calibration(self, deviations: float) -> tuple[ResidualSpread, float]:
+        """How residuals spread over what was predicted, and how well intervals hold that take it into account.
+
+        Args:
+            deviations: half width of the intervals, standard deviations.
+
+        Returns:
+            the spread of the leave-one-out residuals, and the share of the targets inside their own leave-one-out
+            interval.
+        """
+        (mean, std), y = self.leave_one_out(), np.asarray(self._y)
+        spread = ResidualSpread.of(mean, std, y)
+        return spread, float(np.mean(np.abs(y - mean) <= deviations * std * spread.factor(mean)))
 
     def draw(self, columns: npt.NDArray[np.intp], rng: np.random.Generator) -> Array:
         """One joint draw (m,) of the noise-free target at some candidates.

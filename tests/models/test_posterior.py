@@ -112,5 +112,5 @@ def test_intervals_of_the_fitted_model_hold_what_they_claim():
         posterior = Posterior(views, fitted, rows, y[rows], np.zeros(40))
         std = np.sqrt(posterior.variance + fitted.noise)
         inside.append(np.mean(np.abs(y - posterior.mean)[rest] < 1.6449 * std[rest]))
-        assert 0.6 <= posterior.coverage(1.6449) <= 1
+        assert 0.6 <= posterior.calibration(1.6449)[1] <= 1
     assert 0.85 < np.mean(inside) < 0.95
