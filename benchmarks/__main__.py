@@ -20,6 +20,7 @@ ALL = {
     "import": plugin.importing,
     "event-loop": plugin.event_loop,
     "decision": decisions.decision,
+    "scaling": decisions.scaling,
     "memory": decisions.memory,
 }
 

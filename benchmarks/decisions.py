@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import pathlib
 import statistics
 import subprocess
@@ -38,6 +40,68 @@ for step in range(12):
     agent.ingest([Outcome("ok", suggestion.candidate, suggestion.position, float(step % 5), 0.1)])
 print(len(candidates), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 """
+
+SCALING = """
+import json, resource, statistics, sys, time
+import numpy as np
+from scipy import ndimage
+from autoexp.agent import Outcome
+from autoexp.agents import make_agent
+from autoexp.models.surrogate import refits
+from autoexp.patches import cut
+from autoexp.plan import DeepKernelAgent, PatchSpec
+
+side, points = int(sys.argv[1]), int(sys.argv[2])
+noise = np.random.default_rng(0).standard_normal((4 * side + 12, 4 * side + 12)).astype(np.float32)
+image = ndimage.gaussian_filter(noise, 3)
+candidates = cut(image, PatchSpec(pixels=16, stride=4))
+truth = ndimage.map_coordinates(ndimage.gaussian_filter(image, 5) ** 2, (candidates.positions * image.shape).T, order=1)
+spec = DeepKernelAgent()
+begun = time.perf_counter()
+agent = make_agent(spec, candidates, seed=0, budget=points + 20)
+prepared = time.perf_counter() - begun
+fits = set(refits(points + 20, spec.seeds, spec.refit_every))
+updates, refit = [], 0.0
+for n in range(1, points + 11):
+    (suggestion,) = agent.suggest(1)
+    value = float(truth[suggestion.candidate])
+    outcome = Outcome("ok", suggestion.candidate, suggestion.position, value, 0.01 * float(truth.std()))
+    begun = time.perf_counter()
+    agent.ingest([outcome])
+    agent.suggest(1)
+    taken = time.perf_counter() - begun
+    if n in fits:
+        refit = taken
+    elif n > points - 10:
+        updates.append(taken)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+print(json.dumps([len(candidates), statistics.median(updates), refit, peak, prepared]))
+"""
+# side of the grid of candidates, points, bars in s for an update and for a full refit. The first bars are a hundredth, a
+# hundredth and a five-hundredth of what AtomAI's dklGPR takes for a decision (3.6, 15.8 and 15 s, one core).
+SCALES = ((100, 50, 0.036, None), (100, 200, 0.158, 0.3), (316, 200, 0.03, 1.2), (1000, 200, 0.3, 6.0))
+
+
+def scaling() -> list[Row]:
+    """How decisions grow with the number of candidates: without a refit, and with one."""
+    rows, growth = [], {}
+    for side, points, update_bar, refit_bar in SCALES:
+        command = [sys.executable, "-c", SCALING, str(side), str(points)]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        candidates, update, refit, peak_gb, prepared = json.loads(output)
+        what = f"decision, {candidates:,} candidates, {points} measured"
+        said = f"{update * 1000:.1f} ms, {peak_gb:.1f} GB (views before the start: {prepared:.1f} s)"
+        bar = f"under {update_bar * 1000:g} ms, 3 GB"
+        rows.append(Row(what, said, bar, update < update_bar and peak_gb < 3))
+        if refit_bar:
+            growth[candidates] = update
+            bar = f"under {refit_bar:g} s"
+            rows.append(Row(f"{what}, with a full refit", f"{refit:.2f} s", bar, refit < refit_bar))
+    few, many = min(growth), max(growth)
+    exponent = math.log(growth[many] / growth[few]) / math.log(many / few)
+    said = f"time ~ candidates^{exponent:.2f}"
+    rows.append(Row(f"growth from {few:,} to {many:,} candidates", said, "linear: exponent up to 1.1", exponent <= 1.1))
+    return rows
 
 
 def decision() -> list[Row]:
