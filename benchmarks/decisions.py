@@ -77,8 +77,8 @@ for n in range(1, points + 11):
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 print(json.dumps([len(candidates), statistics.median(updates), refit, peak, prepared]))
 """
-# side of the grid of candidates, points, bars in s for an update and for a full refit. The first bars are a hundredth, a
-# hundredth and a five-hundredth of what AtomAI's dklGPR takes for a decision (3.6, 15.8 and 15 s, one core).
+# Side of the grid of candidates, points, bars in s for an update and for a full refit. The first bars are a hundredth,
+# a hundredth and a five-hundredth of what AtomAI's dklGPR takes for a decision (3.6, 15.8 and 15 s, one core).
 SCALES = ((100, 50, 0.036, None), (100, 200, 0.158, 0.3), (316, 200, 0.03, 1.2), (1000, 200, 0.3, 6.0))
 
 
