@@ -325,6 +325,7 @@ class Experiment:
             log.exception("The results cannot be shown; the run itself goes on.")
             self._say(_("The results cannot be shown any more; the run goes on and is saved in its folder."))
         finally:
+            live.project_file.write()  # whatever happened, what Swift changes from now on is on disk at once
             self._task = None
             self._let_go()
             self.asked = ""
@@ -410,7 +411,10 @@ class Experiment:
             return
         live = live_data_module.LiveData(self._document_controller, folder.name, simulated, folder)
         self._live = live
-        await self._pace.through(self._finish(live, state, prediction))
+        try:
+            await self._pace.through(self._finish(live, state, prediction))
+        finally:
+            live.project_file.write()
 
     async def _look_for_unfinished(self) -> None:
         loop = asyncio.get_running_loop()

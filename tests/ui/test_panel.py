@@ -374,6 +374,7 @@ def test_a_broken_display_does_not_stop_the_run(window, monkeypatch):
     window.until(lambda: engine.status.ending == "completed")
     window.finish()
     assert "saved in its folder" in window.handler.texts.message.value
+    assert not window.document_controller.project.is_write_delayed
     assert len(engine.state.measured) == 8
 
 
