@@ -25,7 +25,6 @@ from autoexp.plan import (
 )
 
 STREAM = 12
-LEVEL_90 = 1.6448536269514722
 Mask = npt.NDArray[np.bool_]
 
 
@@ -90,7 +89,7 @@ class DeepKernelPolicy:
                 self._surrogate.learn(row, outcome.value, noise)
         if self._views.structured:
             self._surrogate.refresh()
-        self._prediction = self._predicted()
+        self._prediction = self._surrogate.predict()
 
     def predict(self) -> Prediction | None:
         """Mean and standard deviation for every candidate; None while space is filled."""
@@ -104,14 +103,6 @@ class DeepKernelPolicy:
         """Whether a measurement at a position is one of the candidate ``row``, to half a pixel of the overview."""
         away = (self._candidates.positions[row] - np.asarray(position)) * self._candidates.image.shape
         return candidate is not None or bool(np.hypot(*away) < 0.5)
-
-    def _predicted(self) -> Prediction | None:
-        posterior, scale, fit = self._surrogate.posterior, self._surrogate.scale, self._surrogate.fit
-        if posterior is None or scale is None or fit is None:
-            return None
-        spread, coverage = posterior.calibration(LEVEL_90)
-        mean, std = scale.backward(posterior.mean, posterior.variance + fit.hyper.noise)
-        return Prediction(mean, std * spread.factor(posterior.mean), after=len(posterior), coverage=coverage)
 
     def _fill(self, free: Mask, rows: Sequence[int], rng: np.random.Generator) -> Suggestion:
         """A point far from all others."""

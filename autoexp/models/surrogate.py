@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from autoexp.agent import Prediction
 from autoexp.errors import AgentError, MissingDependencyError
 from autoexp.models.features import Views
 from autoexp.models.fit import fit_map
@@ -22,6 +23,7 @@ from autoexp.models.targets import Standardisation, is_constant
 from autoexp.plan import Goal
 
 Rows = npt.NDArray[np.intp]
+LEVEL_90 = 1.6448536269514722
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,15 @@ class Surrogate:
         for i in range(len(self.posterior), len(self)):
             y, noise = self._targets(self.scale, slice(i, i + 1))
             self.posterior.observe(self._rows[i], float(y[0]), float(noise[0]))
+
+    def predict(self) -> Prediction | None:
+        """What a measurement at each candidate is expected to give; None while there is nothing to model."""
+        posterior, scale, fit = self.posterior, self.scale, self.fit
+        if posterior is None or scale is None or fit is None:
+            return None
+        spread, coverage = posterior.calibration(LEVEL_90)
+        mean, std = scale.backward(posterior.mean, posterior.variance + fit.hyper.noise)
+        return Prediction(mean, std * spread.factor(posterior.mean), after=len(posterior), coverage=coverage)
 
     def pending_noise(self) -> float:
         """Noise variance that a target in flight is expected to have."""

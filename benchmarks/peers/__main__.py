@@ -23,7 +23,7 @@ from rich.table import Table
 from autoexp.campaigns import campaign
 from autoexp.campaigns.datasets import load
 from autoexp.patches import cut
-from autoexp.plan import DeepKernelAgent, PatchSpec
+from autoexp.plan import ELECTRONS_PER_PICOAMPERE_SECOND, DeepKernelAgent, PatchSpec
 from autoexp.scalarizers import Scalarizer
 from benchmarks.peers.one_run import CHECKPOINTS
 from virtual_stem.geometry import ScanGeometry
@@ -107,12 +107,13 @@ def virtual(name: str, folder: pathlib.Path) -> tuple[str, pathlib.Path, int]:
     """A virtual specimen as recorded candidates: what it was made to be searched for, with counting noise."""
     specimen, rng = make_specimen(name), np.random.default_rng(0)
     view, side = specimen.view, specimen.view.fov_nm
+    rate = 50 * ELECTRONS_PER_PICOAMPERE_SECOND
     image = specimen.haadf(ScanGeometry((side, side)).pixel_centres((view.pixels, view.pixels)))
-    image = rng.poisson(np.maximum(image * 50 * 6.24 * view.dwell_us, 0)).astype(np.float32)
+    image = rng.poisson(np.maximum(image * rate * view.dwell_us * 1e-6, 0)).astype(np.float32)
     candidates = cut(image, PatchSpec(pixels=16, stride=8))
     energy = specimen.axis.energy_eV
     scalarizer = TypeAdapter(Scalarizer).validate_python(specimen.goal.scalarizer)
-    electrons = 50 * 6.24e6 * view.exposure_s * specimen.axis.dispersion_eV
+    electrons = rate * view.exposure_s * specimen.axis.dispersion_eV
     values = [
         scalarizer.score(rng.poisson(np.maximum(specimen.spectra(part, energy) * electrons, 0)).astype(float), energy)
         for part in np.array_split((candidates.positions - 0.5) * side, 20)

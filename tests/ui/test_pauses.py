@@ -23,6 +23,17 @@ def counted_writes(project):
     return writes
 
 
+def held_scan(window):
+    """The data item of the scan after a short run, and what holds it."""
+    window.handler.form.set(points=3)
+    window.handler.handle_start(None)
+    window.finish()
+    (scan,) = [d for d in window.document_model.data_items if d.title.startswith("Scan")]
+    held = pauses.HeldScan(window.document_model, window.experiment.find_instrument().scan)
+    held.hold()
+    return scan, held
+
+
 def test_the_project_is_written_for_new_results_not_for_points(window):
     writes = counted_writes(window.document_controller.project)
     window.handler.form.set(points=40)
@@ -50,12 +61,7 @@ def test_changes_that_wait_are_written_together(window):
 
 
 def test_the_probe_is_written_once_it_is_let_go(window):
-    window.handler.form.set(points=3)
-    window.handler.handle_start(None)
-    window.finish()
-    (scan,) = [d for d in window.document_model.data_items if d.title.startswith("Scan")]
-    held = pauses.HeldScan(window.document_model, window.experiment.find_instrument().scan)
-    held.hold()
+    scan, held = held_scan(window)
     held.hold()
     assert scan.in_transaction_state
     held.release()
@@ -64,12 +70,7 @@ def test_the_probe_is_written_once_it_is_let_go(window):
 
 
 def test_a_scan_that_is_deleted_meanwhile_is_let_go(window):
-    window.handler.form.set(points=3)
-    window.handler.handle_start(None)
-    window.finish()
-    (scan,) = [d for d in window.document_model.data_items if d.title.startswith("Scan")]
-    held = pauses.HeldScan(window.document_model, window.experiment.find_instrument().scan)
-    held.hold()
+    scan, held = held_scan(window)
     window.document_model.remove_data_item(scan)
     held.release()
     assert window.document_model.transaction_count == 0
