@@ -97,3 +97,13 @@ class Predictor(Protocol):
     def predict(self) -> Prediction | None:
         """The current prediction, or None before there is one."""
         ...
+
+
+@runtime_checkable
+class Finisher(Protocol):
+    """An agent that knows when enough has been measured; it need not."""
+
+    @property
+    def finished(self) -> str:
+        """Why nothing more need be measured, in words for the operator; empty while there is something."""
+        ...

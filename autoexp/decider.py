@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from autoexp.agent import Agent, Prediction, Predictor, Suggestion
+from autoexp.agent import Agent, Finisher, Prediction, Predictor, Suggestion
 from autoexp.agents import make_agent
 from autoexp.agents.space_filling import SpaceFillingPolicy
 from autoexp.patches import Candidates
@@ -38,6 +38,7 @@ class Decision:
         prediction: what the agent's model expects over the whole field, if it has one.
         warning: what went wrong on the way, for the operator.
         failed: whether the agent itself could not be used.
+        finished: why nothing more need be measured, where the agent says so.
     """
 
     suggestion: Suggestion | None
@@ -48,6 +49,7 @@ class Decision:
     prediction: Prediction | None = None
     warning: str | None = None
     failed: bool = False
+    finished: str = ""
 
 
 class Call(Generic[T]):
@@ -173,6 +175,7 @@ class Decider:
             decision_s=self._clock() - begun,
             prediction=prediction,
             warning=warning,
+            finished=agent.finished if suggestion is None and isinstance(agent, Finisher) else "",
         )
 
     def _learn(self, advisor: _Advisor, state: RunState) -> Agent:

@@ -284,7 +284,7 @@ class Engine:
             return None
         suggestion = decision.suggestion
         if suggestion is None:
-            raise _End("completed", "nothing is left to measure")
+            raise _End("completed", decision.finished or "nothing is left to measure")
         self._keep_prediction(decision.prediction)
         return ev.Decided(
             id=self._next_id(),

@@ -111,6 +111,30 @@ Acquisition = Annotated[
 ]
 
 
+class Costs(Model):
+    """What it costs to measure somewhere, in the acquisition function's own unit.
+
+    That is a standard deviation of the measured values, save for expected and probability of improvement, which are
+    compared by their logarithms: there, a cost of 1 divides them by e. At equal worth the nearest is always taken.
+    """
+
+    travel: float = Field(0.0, ge=0, le=100, description="of a move as long as the field is wide")
+    damage: float = Field(0.0, ge=0, le=100, description="of measuring at a spot that was exposed once already")
+    damage_px: float = Field(8.0, gt=0, le=1e4, description="radius of a damaged spot, pixels of the overview")
+
+
+class StopRule(Model):
+    """Stop early, once little is left to find.
+
+    The guarantee: as long as the model is right, the chance that any allowed candidate is better than the best one
+    measured by more than ``within`` is at most ``risk`` (a union bound over all of them, whatever their correlations).
+    Where the whole map is to be learned, the run ends once no candidate is uncertain by more than ``within``.
+    """
+
+    within: float = Field(0.25, gt=0, le=10, description="what does not matter, standard deviations of the values")
+    risk: float = Field(0.05, gt=0, lt=1, description="chance of missing something better")
+
+
 class GridAgent(Model):
     """Every candidate of an even raster over the field, row by row: what is done today."""
 
@@ -146,6 +170,8 @@ class DeepKernelAgent(Model):
     goal: Goal = Field("maximize", description="whether high or low values are wanted")
     seeds: int = Field(10, ge=1, le=1000, description="space-filling points before the model takes over")
     refit_every: int = Field(5, ge=1, le=1000, description="points between refits of the hyperparameters, at least")
+    costs: Costs = Field(Costs(), description="what it costs to measure somewhere")
+    stop: StopRule | None = Field(None, description="stop before the budget is spent, once little is left to find")
     kernel: Literal["views", "deep"] = Field(
         "views", description="frozen views of each patch, or the published network trained with the kernel (torch)"
     )

@@ -9,10 +9,12 @@ import numpy.typing as npt
 
 from autoexp.agent import Outcome, Prediction, Suggestion
 from autoexp.models import acquisition
+from autoexp.models.costs import CostMap, Position
 from autoexp.models.features import Views, views_of
 from autoexp.models.kernel import Array
 from autoexp.models.posterior import Posterior
 from autoexp.models.seeding import SpaceFilling
+from autoexp.models.stopping import chance_of_better
 from autoexp.models.surrogate import FrozenViews, Model, Surrogate
 from autoexp.patches import Candidates
 from autoexp.plan import (
@@ -25,6 +27,7 @@ from autoexp.plan import (
 )
 
 STREAM = 12
+EQUAL = 1e-9
 Mask = npt.NDArray[np.bool_]
 
 
@@ -51,16 +54,21 @@ class DeepKernelPolicy:
         self._seed = seed
         self._views = views_of(candidates)
         self._space = SpaceFilling(self._views)
+        self._costs = CostMap(candidates, spec.costs)
         self._free = candidates.allowed.copy()
         self._handed_in = 0
         self._surrogate = Surrogate(
             _model(spec.kernel, candidates, self._views, seed), spec.goal, spec.seeds, spec.refit_every
         )
         self._prediction: Prediction | None = None
+        self._finished = ""
 
     def suggest(self, n: int, pending: Sequence[Suggestion] = ()) -> list[Suggestion]:
         """Up to ``n`` candidates; each takes those before it, and all that are pending, as if they were measured."""
+        if self.finished:
+            return []
         rows = [self._row(s.candidate, s.position) for s in pending]
+        places = [s.position for s in pending]
         free = self._free.copy()
         for row, suggestion in zip(rows, pending, strict=True):
             free[row] &= not self._covers(row, suggestion.candidate, suggestion.position)
@@ -68,12 +76,19 @@ class DeepKernelPolicy:
         while len(found) < n and free.any():
             rng = np.random.default_rng([self._seed, STREAM, self._handed_in + len(rows)])
             posterior = self._surrogate.posterior
-            suggestion = self._fill(free, rows, rng) if posterior is None else self._decide(posterior, free, rows, rng)
+            suggestion = None if posterior is None else self._decide(posterior, free, rows, places, rng)
+            suggestion = suggestion or self._fill(free, rows, rng)
             assert suggestion.candidate is not None
             free[suggestion.candidate] = False
             rows.append(suggestion.candidate)
+            places.append(suggestion.position)
             found.append(suggestion)
         return found
+
+    @property
+    def finished(self) -> str:
+        """Why nothing more need be measured, in words; empty while there is something."""
+        return self._finished
 
     def ingest(self, outcomes: Sequence[Outcome]) -> None:
         """Learn finite values; whatever became of them, measured places are not suggested again."""
@@ -82,6 +97,7 @@ class DeepKernelPolicy:
         for outcome in outcomes:
             row = self._row(outcome.candidate, outcome.position)
             self._space.add(row)
+            self._costs.expose(outcome.position)
             self._handed_in += 1
             self._free[row] &= not self._covers(row, outcome.candidate, outcome.position)
             if outcome.status == "ok" and np.isfinite(outcome.value):
@@ -90,6 +106,7 @@ class DeepKernelPolicy:
         if self._views.structured:
             self._surrogate.refresh()
         self._prediction = self._surrogate.predict()
+        self._finished = self._enough()
 
     def predict(self) -> Prediction | None:
         """Mean and standard deviation for every candidate; None while space is filled."""
@@ -117,14 +134,22 @@ class DeepKernelPolicy:
             return f"all {len(self._surrogate)} values so far are equal, so there is nothing to learn: filling space"
         return "first look: unlike all points so far, in structure or in place"
 
-    def _decide(self, posterior: Posterior, free: Mask, rows: Sequence[int], rng: np.random.Generator) -> Suggestion:
-        """The candidate that the acquisition function values most."""
+    def _decide(
+        self,
+        posterior: Posterior,
+        free: Mask,
+        rows: Sequence[int],
+        places: Sequence[Position],
+        rng: np.random.Generator,
+    ) -> Suggestion | None:
+        """The candidate that is worth most, less what it costs; the nearest of equals; None if none has a worth."""
         with posterior.believing(rows, self._surrogate.pending_noise()):
-            values = self._values(posterior, free, rng)
+            values = self._values(posterior, free, rng) - self._costs.at_all(places)
             values = np.where(free & (values == values), values, -np.inf)
-            row = int(values.argmax())
-            if not np.isfinite(values[row]):
-                return self._fill(free, rows, rng)
+            highest = values.max()
+            if not np.isfinite(highest):
+                return None
+            row = self._costs.nearest(np.flatnonzero(values >= highest - EQUAL * max(1.0, abs(highest))), places)
             mean, std = posterior.mean[row], np.sqrt(posterior.variance[row])
             reason = self._why(mean, std, posterior)
         y, x = self._candidates.positions[row]
@@ -142,17 +167,33 @@ class DeepKernelPolicy:
     def _values(self, posterior: Posterior, free: Mask, rng: np.random.Generator) -> Array:
         """The acquisition function at every candidate, (n,)."""
         std = np.sqrt(posterior.variance)
+        best = posterior.mean[posterior.best()]
         match self._spec.acquisition:
             case ExpectedImprovement(xi=xi):
-                return acquisition.log_expected_improvement(posterior.mean, std, posterior.best(), xi)
+                return acquisition.log_expected_improvement(posterior.mean, std, best, xi)
             case UpperConfidenceBound(beta=beta):
                 return acquisition.upper_confidence_bound(posterior.mean, std, beta)
             case ProbabilityOfImprovement(xi=xi):
-                return acquisition.log_probability_of_improvement(posterior.mean, std, posterior.best(), xi)
+                return acquisition.log_probability_of_improvement(posterior.mean, std, best, xi)
             case MaximumVariance():
                 return acquisition.maximum_variance(std)
             case ThompsonSampling():
                 return acquisition.thompson_sample(posterior, free, rng)
+
+    def _enough(self) -> str:
+        """Why it is time to stop, if the plan has a rule for that and it is met; empty otherwise."""
+        rule, posterior, free = self._spec.stop, self._surrogate.posterior, self._free
+        if rule is None or posterior is None or not free.any():
+            return ""
+        std = self._surrogate.calibrated_std()
+        within = f"{rule.within * abs(self._surrogate.scale.scale):.3g}" if self._surrogate.scale else ""
+        if isinstance(self._spec.acquisition, MaximumVariance):
+            return "" if std[free].max() > rule.within else f"no value is uncertain by more than ±{within}"
+        chance = chance_of_better(posterior.mean, std, free, posterior.best(), rule.within)
+        if chance > rule.risk:
+            return ""
+        better = "higher" if self._spec.goal == "maximize" else "lower"
+        return f"the chance of anything {better} than the best by more than {within} is at most {chance:.1%}"
 
     def _why(self, mean: float, std: float, posterior: Posterior) -> str:
         """One sentence for the operator; ``mean`` and ``std`` are the noise-free target's."""
@@ -166,7 +207,7 @@ class DeepKernelPolicy:
                 judgement = "where the map is least certain"
             case ThompsonSampling():
                 judgement = f"{highest} of one map drawn from all that are plausible"
-            case _ if mean > posterior.best():
+            case _ if mean > posterior.mean[posterior.best()]:
                 judgement = f"likely the {highest} so far" + (", though uncertain" if uncertain else "")
             case _ if mean > 0:
                 judgement = f"likely {high}" + (", and uncertain" if uncertain else "")

@@ -93,9 +93,9 @@ class Posterior:
             self._n, self.variance = n, variance
             del self._rows[n:], self._noise[n:]
 
-    def best(self) -> float:
-        """Highest mean among the points that were measured, or are believed."""
-        return float(self.mean[self._rows].max())
+    def best(self) -> int:
+        """The candidate of the highest mean among those that were measured, or are believed."""
+        return self._rows[int(self.mean[self._rows].argmax())]
 
     def leave_one_out(self) -> tuple[Array, Array]:
         """Mean and standard deviation (n,) of each target as predicted from all others, its noise included.

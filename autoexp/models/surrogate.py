@@ -136,6 +136,13 @@ class Surrogate:
         mean, std = scale.backward(posterior.mean, posterior.variance + fit.hyper.noise)
         return Prediction(mean, std * spread.factor(posterior.mean), after=len(posterior), coverage=coverage)
 
+    def calibrated_std(self) -> Array:
+        """Standard deviation (n,) of the noise-free standardised target, as far as residuals bear it out."""
+        posterior = self.posterior
+        assert posterior is not None
+        spread, _ = posterior.calibration(LEVEL_90)
+        return np.asarray(np.sqrt(posterior.variance) * spread.factor(posterior.mean))
+
     def pending_noise(self) -> float:
         """Noise variance that a target in flight is expected to have."""
         assert self.scale is not None

@@ -9,18 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoexp.agent import Agent, Outcome, Predictor, Suggestion
+from autoexp.agent import Agent, Finisher, Outcome, Predictor, Suggestion
 from autoexp.agents import make_agent
 from autoexp.agents.deep_kernel import DeepKernelPolicy
 from autoexp.errors import MissingDependencyError
 from autoexp.patches import Candidates, cut
 from autoexp.plan import (
+    Costs,
     DeepKernelAgent,
     ExpectedImprovement,
     MaximumVariance,
     PatchSpec,
     ProbabilityOfImprovement,
     Region,
+    StopRule,
     ThompsonSampling,
     UpperConfidenceBound,
 )
@@ -222,6 +224,69 @@ def test_a_constant_overview_fills_space_and_says_so():
     assert len({s.candidate for s in found}) == 64
     assert all("filling space" in s.reason for s in found)
     assert agent.predict() is None
+
+
+def way(found):
+    """Length of the way through all suggestions, fields."""
+    return float(np.linalg.norm(np.diff([s.position for s in found], axis=0), axis=1).sum())
+
+
+def test_travel_cost_shortens_the_way(field):
+    candidates, truth = field
+    ways = [
+        way(run(DeepKernelPolicy(candidates, DeepKernelAgent(seeds=5, costs=Costs(travel=rate)), 3), truth, 40)[5:])
+        for rate in (0.0, 2.0)
+    ]
+    assert ways[1] < 0.6 * ways[0]
+
+
+def test_damage_cost_keeps_points_apart(field):
+    candidates, truth = field
+
+    def closest(costs):
+        agent = DeepKernelPolicy(candidates, DeepKernelAgent(seeds=5, costs=costs), 3)
+        rows = [s.candidate for s in run(agent, truth, 40, lag=1)]
+        away = np.linalg.norm(candidates.centres[rows][:, None] - candidates.centres[rows][None], axis=2)
+        return away[np.triu_indices(len(rows), 1)].min()
+
+    assert closest(Costs()) < 8
+    assert closest(Costs(damage=20, damage_px=8)) > 12
+
+
+def test_costs_do_not_break_the_sequence(field):
+    candidates, truth = field
+    spec = DeepKernelAgent(seeds=5, costs=Costs(travel=1.0, damage=1.0))
+    live, again = (DeepKernelPolicy(candidates, spec, 5) for _ in range(2))
+    found = run(live, truth, 20, lag=2)
+    again.ingest([measure(s, truth) for s in found[:18]])
+    assert again.suggest(3, found[18:]) == live.suggest(3, found[18:])
+
+
+def test_it_stops_when_little_is_left_to_find(field):
+    candidates, truth = field
+    for seed in range(3):
+        agent = DeepKernelPolicy(candidates, DeepKernelAgent(stop=StopRule(within=0.5)), seed)
+        found = run(agent, truth, 400)
+        assert isinstance(agent, Finisher)
+        assert len(found) < 400
+        assert "the chance of anything higher than the best" in agent.finished
+        values = truth[[s.candidate for s in found]]
+        assert truth.max() <= values.max() + 0.5 * values.std()
+
+
+def test_a_map_that_is_known_well_enough_ends_the_run(field):
+    candidates, truth = field
+    spec = DeepKernelAgent(acquisition=MaximumVariance(), stop=StopRule(within=0.9))
+    agent = DeepKernelPolicy(candidates, spec, 0)
+    assert len(run(agent, truth, 400)) < 400
+    assert agent.finished.startswith("no value is uncertain by more than ±")
+
+
+def test_without_a_rule_it_goes_on(field):
+    candidates, truth = field
+    agent = DeepKernelPolicy(candidates, DeepKernelAgent(), 0)
+    run(agent, truth, 30)
+    assert agent.finished == ""
 
 
 def test_one_candidate():
