@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from autoexp.agent import Agent, Finisher, Prediction, Predictor, Suggestion
 from autoexp.agents import make_agent
 from autoexp.agents.space_filling import SpaceFillingPolicy
 from autoexp.patches import Candidates
 from autoexp.plan import Plan
-from autoexp.state import RunState, Settings
+from autoexp.state import RunState
 from autoexp.threads import one_blas_thread
 
 RETRIES = 3
@@ -50,6 +52,13 @@ class Decision:
     warning: str | None = None
     failed: bool = False
     finished: str = ""
+
+
+def allowed_in(candidates: Candidates, state: RunState) -> Candidates:
+    """The candidates among which a run may choose: in its regions, and in the field however far it has drifted."""
+    assert state.settings is not None
+    restricted = candidates.restricted(state.settings.regions)
+    return restricted.within(state.shifts()) if state.looks else restricted
 
 
 class Call(Generic[T]):
@@ -96,22 +105,28 @@ class Decider:
     Args:
         plan: seed, deadline and fallback.
         candidates: where one may measure, no region applied.
-        settings: the agent and regions in force.
+        state: the run so far; its settings are in force.
         clock: monotonic seconds.
     """
 
     def __init__(
-        self, plan: Plan, candidates: Candidates, settings: Settings, clock: Callable[[], float] = time.monotonic
+        self, plan: Plan, candidates: Candidates, state: RunState, clock: Callable[[], float] = time.monotonic
     ):
         self._plan = plan
         self._all = candidates
         self._clock = clock
-        self.configure(settings)
+        self.configure(state)
 
-    def configure(self, settings: Settings) -> None:
+    def follow(self, state: RunState) -> None:
+        """Take drift into account; the agent is only made anew if other candidates are in the field than before."""
+        if not np.array_equal(allowed_in(self._all, state).allowed, self._candidates.allowed):
+            self.configure(state)
+
+    def configure(self, state: RunState) -> None:
         """Put settings in force; the agent is made anew and learns all outcomes again at its next decision."""
-        self._settings = settings
-        self._candidates = self._all.restricted(settings.regions)
+        assert state.settings is not None
+        self._settings = state.settings
+        self._candidates = allowed_in(self._all, state)
         self._advisor = _Advisor()
         self._call: Call[Decision] | None = None
         self.set_aside = False

@@ -42,6 +42,7 @@ from autoexp.plan import Plan
 from autoexp.recorder import Observer, Recorder
 from autoexp.state import RunState, Settings
 from autoexp.status import Status
+from autoexp.tasks.drift import DriftTask
 from autoexp.tasks.spectroscopy import SpectroscopyTask, SpectrumFaultError
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,8 @@ class Engine:
         self._lock = InstrumentLock(instrument.identity, holder, lock_folder)
         self._commands = CommandQueue()
         self._decider: Decider | None = None
+        self._drift: DriftTask | None = None
+        self._looked_at = -1 if self.state.points else 0
         self._thread: threading.Thread | None = None
         self._bad_frames = 0
         self._dark_since: float | None = None
@@ -211,7 +214,9 @@ class Engine:
         self._guardian.resume_account(self.state.dose_e, self.state.exposures, self.state.elapsed_s)
         self._guardian.budget = self._settings.budget
         candidates = self._candidates()
-        self._decider = Decider(self.plan, candidates, self._settings)
+        self._decider = Decider(self.plan, candidates, self.state)
+        if self.plan.drift:
+            self._drift = DriftTask(self._guardian, self.plan.drift, self.plan.overview, candidates.image)
         self._settle_unknown()
         self._recorder.enter("preparing", "describing the overview")
         self._decider.prepare(cancelled=lambda: len(self._commands) > 0)
@@ -268,6 +273,8 @@ class Engine:
             raise _End("completed", f"all {self._settings.budget.points} points of the budget are measured")
         if not self._ready():
             return None
+        if self._drift and self._time_to_look():
+            self._look(self._drift)
         if self.state.requests:
             return self._requested(self.state.requests[0])
         assert self._decider is not None
@@ -275,6 +282,39 @@ class Engine:
         decision = self._decider.fetch(self.state, cancelled=lambda: len(self._commands) > 0)
         self._recorder.waited_s += time.monotonic() - begun
         return None if decision is None else self._accept(decision)
+
+    def _time_to_look(self) -> bool:
+        """Whether it is time to see how far the specimen has drifted."""
+        every = self.plan.drift.every if self.plan.drift else 0
+        return self._looked_at < 0 or self.state.exposures - self._looked_at >= every
+
+    def _look(self, task: DriftTask) -> None:
+        """See how far the specimen has drifted; where that cannot be seen, positions stay as they were."""
+        self._looked_at = self.state.exposures
+        since_s = self._recorder.elapsed_s - self.state.prepared_s
+        try:
+            found = task.look()
+        except BudgetError as error:
+            raise _End("completed", f"budget: {error}") from error
+        except (InstrumentError, GateClosedError) as error:
+            if self._cut_short:
+                self._obey()
+            self._recorder.append(ev.Warned(message=f"Drift could not be looked for: {error}"))
+            return
+        looked = ev.Drifted(
+            shift=found.shift,
+            significance=found.significance,
+            certain=found.certain,
+            since_s=since_s,
+            exposures=self.state.exposures,
+            dose_e=self._guardian.dose_of(task.scan.time_s),
+        )
+        self._recorder.append(looked)
+        if not found.certain:
+            message = "The field cannot be recognised any more, so drift is not corrected; is the overview still valid?"
+            self._recorder.append(ev.Warned(message=message))
+        assert self._decider is not None
+        self._decider.follow(self.state)
 
     def _accept(self, decision: Decision) -> ev.Decided | None:
         if decision.warning:
@@ -328,16 +368,21 @@ class Engine:
 
     def _measure(self, decided: ev.Decided) -> None:
         exposure_s = self.plan.spectrum.exposure_s
+        shift = self.state.drift(self._recorder.elapsed_s)
+        position = decided.position[0] + shift[0], decided.position[1] + shift[1]
+        if self.state.looks and not all(0 <= p <= 1 for p in position):
+            self._recorder.append(decided, ev.Skipped(id=decided.id, reason="it has drifted out of the field"))
+            return
         try:
-            self._guardian.check_exposure(decided.position, self.plan.spectrum)
+            self._guardian.check_exposure(position, self.plan.spectrum)
         except BudgetError as error:
             self._recorder.append(decided, ev.Skipped(id=decided.id, reason=str(error)))
             raise _End("completed", f"budget: {error}") from error
-        self._recorder.append(decided, ev.Exposing(id=decided.id, exposure_s=exposure_s))
+        self._recorder.append(decided, ev.Exposing(id=decided.id, exposure_s=exposure_s, shift=shift))
         self._think_ahead()
         dose = self._guardian.dose_of(exposure_s)
         try:
-            self._recorder.spectrum(decided.id, self._task.measure(decided.position), dose)
+            self._recorder.spectrum(decided.id, self._task.measure(position), dose)
             self._bad_frames = 0
         except InstrumentError as error:
             self._cope(decided.id, error, dose)
@@ -406,8 +451,9 @@ class Engine:
     def _go_on(self) -> None:
         self._bad_frames = 0
         self._dark_since = None
+        self._looked_at = -1  # much may have moved meanwhile
         if self._decider is not None and self._decider.set_aside and self.plan.fallback == "pause":
-            self._decider.configure(self._settings)
+            self._decider.configure(self.state)
         self._recorder.enter("running")
 
     def _obey_steering(self, command: ev.Steering) -> None:
@@ -424,7 +470,7 @@ class Engine:
         self._guardian.budget = after.budget
         relevant = ("scalarizer", "agent", "regions")
         if self._decider is not None and any(getattr(after, n) != getattr(before, n) for n in relevant):
-            self._decider.configure(after)
+            self._decider.configure(self.state)
 
     def _check_steering(self, command: ev.Steering) -> None:
         """Refuse what makes no sense here, before it enters the log as accepted.

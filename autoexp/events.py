@@ -182,11 +182,15 @@ class Decided(_Event):
 
 
 class Exposing(_Event):
-    """The shutter is about to open; from here on the specimen may have taken the dose."""
+    """The shutter is about to open; from here on the specimen may have taken the dose.
+
+    The probe is at the decided position moved by ``shift``, fractions of the field: how far the specimen has drifted.
+    """
 
     type: Literal["exposing"] = "exposing"
     id: int
     exposure_s: float
+    shift: tuple[float, float] = (0.0, 0.0)
 
 
 class Measured(_Event):
@@ -270,6 +274,21 @@ class Warned(_Event):
     message: str
 
 
+class Drifted(_Event):
+    """A look at the whole field showed how far the specimen has moved since the overview.
+
+    ``shift`` is (y, x) in fractions of the field; where it is not ``certain``, it is not used.
+    """
+
+    type: Literal["drifted"] = "drifted"
+    shift: tuple[float, float]
+    significance: float
+    certain: bool
+    since_s: float
+    exposures: int
+    dose_e: float
+
+
 class Restored(_Event):
     """The instrument was put back; what could not be is listed."""
 
@@ -301,6 +320,7 @@ Event = Annotated[
     | PhaseChanged
     | Predicted
     | Warned
+    | Drifted
     | Restored
     | Finished,
     Field(discriminator="type"),

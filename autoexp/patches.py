@@ -63,6 +63,12 @@ class Candidates:
                 allowed &= ~inside[region.id]
         return replace(self, allowed=allowed)
 
+    def within(self, shifts: Iterable[tuple[float, float]]) -> Candidates:
+        """The same without those that leave the field when they move by any of the shifts (y, x), fractions of it."""
+        moved = [self.positions + np.asarray(shift) for shift in shifts]
+        inside = np.all([((m >= 0) & (m <= 1)).all(axis=1) for m in moved], axis=0)
+        return replace(self, allowed=self.allowed & inside)
+
     def nearest(self, position: tuple[float, float]) -> int:
         """Index of the candidate nearest to a position."""
         distance = ((self.positions - np.asarray(position)) * np.asarray(self.image.shape)) ** 2

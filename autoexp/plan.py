@@ -72,6 +72,18 @@ class SpectrumSpec(Model):
     settle_s: float = Field(0.0, ge=0, le=10, description="wait after the probe has been parked, s")
 
 
+class DriftCheck(Model):
+    """Now and then an image of the whole field shows how far the specimen has moved; positions move with it."""
+
+    every: int = Field(20, ge=1, le=10_000, description="spectra between two looks")
+    pixels: int = Field(128, ge=16, le=4096, description="pixels along a side of the image, at most the overview's")
+    dwell_us: float = Field(4.0, gt=0, le=1e5, description="time per pixel, µs")
+
+    def scan(self, overview: OverviewSpec) -> OverviewSpec:
+        """The image to take, of the same field as the overview."""
+        return overview.model_copy(update={"pixels": min(self.pixels, overview.pixels), "dwell_us": self.dwell_us})
+
+
 class ExpectedImprovement(Model):
     """Expected improvement over the best value so far (Jones et al. 1998): find the extreme."""
 
@@ -274,6 +286,7 @@ class Plan(Model):
     )
     decision_deadline_s: float = Field(20.0, gt=0, le=3600, description="an agent that takes longer is set aside, s")
     budget: Budget = Budget()
+    drift: DriftCheck | None = Field(None, description="look for drift, and follow it")
     regions: tuple[Region, ...] = Field((), description="where to measure only, or not at all")
     limits: UserLimits = UserLimits()
 
@@ -293,12 +306,13 @@ class Plan(Model):
     def estimate(self, beam_current_pA: float | None = None) -> Estimate:
         """Points, time and dose if all goes well."""
         points = min(self.budget.points, self.candidates())
-        per_point = self.spectrum.exposure_s + self.spectrum.settle_s + POINT_OVERHEAD_S
+        look_s = self.drift.scan(self.overview).time_s / self.drift.every if self.drift else 0.0
+        per_point = self.spectrum.exposure_s + self.spectrum.settle_s + POINT_OVERHEAD_S + look_s
         time_s = self.overview.time_s + points * per_point
         if self.budget.time_s is not None and time_s > self.budget.time_s:
             points = max(0, math.floor((self.budget.time_s - self.overview.time_s) / per_point))
             time_s = self.budget.time_s
-        exposed_s = self.overview.time_s + points * self.spectrum.exposure_s
+        exposed_s = self.overview.time_s + points * (self.spectrum.exposure_s + look_s)
         dose = None if beam_current_pA is None else exposed_s * beam_current_pA * ELECTRONS_PER_PICOAMPERE_SECOND
         return Estimate(self.candidates(), points, time_s, dose)
 

@@ -53,6 +53,11 @@ class Recorder:
         """All events so far."""
         return self._log.records
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of the run so far."""
+        return self._log.elapsed_s
+
     def close(self) -> None:
         """Release the folder."""
         self._log.close()

@@ -74,6 +74,11 @@ class RunLog:
         self._spectra.close()
         self._lock.release()
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of the run so far, without the time between a crash and its resumption."""
+        return round(time.monotonic() - self._begun, 6)
+
     def append(self, *events: ev.Event) -> list[ev.Record]:
         """Write events and sync them together; when this returns, they are on disk.
 
@@ -81,7 +86,7 @@ class RunLog:
             RunLogError: the disk refuses, for example because it is full; none of the events counts.
         """
         utc = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
-        elapsed_s = round(time.monotonic() - self._begun, 6)
+        elapsed_s = self.elapsed_s
         first = len(self.records)
         records = [
             ev.Record(seq=first + i, utc=utc, elapsed_s=elapsed_s, event=event) for i, event in enumerate(events)

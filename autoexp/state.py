@@ -9,6 +9,7 @@ from typing import Literal
 
 from autoexp import events as ev
 from autoexp.agent import Outcome, Suggestion
+from autoexp.drift import Shift, extrapolated
 from autoexp.errors import PlanError
 from autoexp.plan import AgentSpec, Budget, DeepKernelAgent, Goal, Plan, Region
 from autoexp.scalarizers import Scalarizer
@@ -119,6 +120,8 @@ class RunState:
     phase: ev.Phase = "idle"
     phase_reason: str = ""
     prepared: ev.Prepared | None = None
+    prepared_s: float = 0.0
+    looks: tuple[ev.Drifted, ...] = ()
     spectra: ev.SpectraOpened | None = None
     points: dict[int, Point] = field(default_factory=dict)
     dose_e: float = 0.0
@@ -165,6 +168,15 @@ class RunState:
         """All known outcomes with the ids of their points, in the order of the decisions."""
         return [(p.id, outcome) for p in self.points.values() if (outcome := p.outcome) is not None]
 
+    def drift(self, elapsed_s: float) -> Shift:
+        """How far (y, x) the specimen is taken to have moved at a time of the run, fractions of the field."""
+        looks = [(look.since_s, look.shift) for look in self.looks if look.certain]
+        return extrapolated(looks, elapsed_s - self.prepared_s)
+
+    def shifts(self) -> tuple[Shift, Shift]:
+        """Between which shifts the drift is until the next look."""
+        return self.drift(-math.inf), self.drift(math.inf)
+
     def best(self) -> Point | None:
         """The measured point that serves the goal best."""
         sign = -1 if self.settings and self.settings.goal == "minimize" else 1
@@ -189,7 +201,10 @@ class RunState:
         state = _apply(self, record.event)
         passed = record.elapsed_s - self.elapsed_s if self.phase == "running" else 0.0
         measuring_s = self.measuring_s + max(0.0, passed)
-        return replace(state, seq=record.seq, elapsed_s=record.elapsed_s, measuring_s=measuring_s)
+        prepared_s = record.elapsed_s if isinstance(record.event, ev.Prepared) else self.prepared_s
+        return replace(
+            state, seq=record.seq, elapsed_s=record.elapsed_s, measuring_s=measuring_s, prepared_s=prepared_s
+        )
 
 
 def fold(records: Iterable[ev.Record], state: RunState | None = None) -> RunState:
@@ -255,6 +270,8 @@ def _apply(state: RunState, event: ev.Event) -> RunState:
             return replace(state, predicted=event)
         case ev.Warned():
             return replace(state, warnings=(*state.warnings, event.message))
+        case ev.Drifted():
+            return replace(state, looks=(*state.looks, event), dose_e=state.dose_e + event.dose_e)
         case ev.Finished():
             return replace(state, finished=event)
     return state

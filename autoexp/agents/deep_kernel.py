@@ -76,8 +76,8 @@ class DeepKernelPolicy:
         while len(found) < n and free.any():
             rng = np.random.default_rng([self._seed, STREAM, self._handed_in + len(rows)])
             posterior = self._surrogate.posterior
-            suggestion = None if posterior is None else self._decide(posterior, free, rows, places, rng)
-            suggestion = suggestion or self._fill(free, rows, rng)
+            decided = None if posterior is None else self._decide(posterior, free, rows, places, rng)
+            suggestion = decided or self._fill(free, rows, rng)
             assert suggestion.candidate is not None
             free[suggestion.candidate] = False
             rows.append(suggestion.candidate)

@@ -25,6 +25,7 @@ from autoexp.scalarizers import Scalarizer, Scores
 
 MAX_JSON_BYTES = 1 << 30
 DIGITS = 7
+AgentMaker = Callable[[AgentSpec, Candidates, int, int], Agent]
 Watcher = Callable[[int, int], None]
 SHORT = {
     "expected-improvement": "EI",
@@ -132,6 +133,7 @@ def replay(
     dataset: Dataset | str | pathlib.Path,
     campaign: Campaign | None = None,
     watch: Watcher | None = None,
+    make: AgentMaker = make_agent,
     **changes: Any,
 ) -> Replay:
     """Run a campaign on recorded data.
@@ -144,6 +146,7 @@ def replay(
         dataset: what to run on, or its file.
         campaign: what to try.
         watch: called after each point with the run's number and its points.
+        make: makes the agent of a run, for one of your own; called as :func:`autoexp.agents.make_agent` is.
         changes: fields of :class:`Campaign` that differ from ``campaign``.
 
     Raises:
@@ -159,7 +162,7 @@ def replay(
     runs = []
     for number in range(campaign.seeds):
         seed = campaign.first_seed + number
-        agent = make_agent(campaign.agent, candidates, seed, min(campaign.budget, len(candidates)))
+        agent = make(campaign.agent, candidates, seed, min(campaign.budget, len(candidates)))
         told = (lambda done, number=number: watch(number, done)) if watch else None
         runs.append(_Recording(agent, candidates, scores, campaign).run(seed, told))
     described = {**dataset.describe(), "truth": [_number(v) for v in scores.value]}

@@ -6,15 +6,17 @@ import pathlib
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from autoexp import events as ev
 from autoexp.agent import Agent, Suggestion
 from autoexp.agents import make_agent
 from autoexp.agents.space_filling import SpaceFillingPolicy
 from autoexp.campaigns.formats import DatasetError
-from autoexp.decider import RETRIES
+from autoexp.decider import RETRIES, allowed_in
 from autoexp.patches import Candidates, cut
 from autoexp.runlog import RunReader
-from autoexp.state import RunState, Settings
+from autoexp.state import RunState
 
 ON_THE_SPOT = 1e-9  # fractions of the field
 
@@ -98,29 +100,39 @@ class _Witness:
         self._decisions = 0
         self._operator = 0
         self._differences: list[Difference] = []
-        self._configure(Settings.of(started.plan))
 
     def see(self, record: ev.Record) -> None:
         """One more event: decide again before it if it is a decision, then take it in."""
         event = record.event
         if isinstance(event, ev.Decided):
             self._decided(event)
-        before = self._state.settings
+        before = self._state
         self._state = self._state.apply(record)
-        after = self._state.settings
         resumed = isinstance(event, ev.PhaseChanged) and event.phase == "preparing"
-        if after and (resumed or _differ(before, after)):
-            self._configure(after)
+        if self._state.settings and (resumed or self._differ(before)):
+            self._configure(self._state)
 
     def verification(self) -> Verification:
         """What came out."""
         return Verification(self._run_id, self._decisions, self._operator, tuple(self._differences))
 
-    def _configure(self, settings: Settings) -> None:
-        self._settings = settings
-        self._candidates = self._all.restricted(settings.regions)
+    def _configure(self, state: RunState) -> None:
+        assert state.settings is not None
+        self._settings = state.settings
+        self._candidates = allowed_in(self._all, state)
         self._agent: Agent | None = None
         self._ingested: set[int] = set()
+
+    def _differ(self, before: RunState) -> bool:
+        """Whether the agent has to be made anew."""
+        old, new = before.settings, self._state.settings
+        assert new is not None
+        if old is None:
+            return True
+        if (old.scalarizer, old.agent, old.regions) != (new.scalarizer, new.agent, new.regions):
+            return True
+        drifted = before.looks != self._state.looks
+        return drifted and not np.array_equal(allowed_in(self._all, self._state).allowed, self._candidates.allowed)
 
     def _decided(self, decided: ev.Decided) -> None:
         if decided.agent == "operator":
@@ -160,13 +172,6 @@ class _Witness:
         self._agent.ingest([outcome for i, outcome in known if i not in self._ingested])
         self._ingested |= {i for i, _ in known}
         return self._agent
-
-
-def _differ(before: Settings | None, after: Settings) -> bool:
-    """Whether the agent has to be made anew."""
-    if before is None:
-        return True
-    return (before.scalarizer, before.agent, before.regions) != (after.scalarizer, after.agent, after.regions)
 
 
 def _same(decided: ev.Decided, suggestion: Suggestion) -> bool:

@@ -1,7 +1,8 @@
 """``python -m benchmarks.peers [--seeds K] [--budget N] [--rst FILE] [DATASET.npz[:PATCH] ...]``
 
 Every policy decides on the same candidates, with the same seeds and budget, in one session, pinned to the same core.
-Datasets are recorded candidates (npz with image, coords, scalar); without any, two virtual specimens are taken.
+Datasets are recorded candidates (npz with image, coords, scalar) or virtual specimens, by their names; without any,
+three of the latter are taken.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -47,14 +49,17 @@ PEERS = [
     "pandas",
     "setuptools",
 ]
+VIRTUAL = ("plasmonic", "catalyst", "flake")
 OURS = ("deep-kernel", "position", "random")
-COLUMNS = ("points_to_90", "points_to_95", "recall_50", "recall_100", "error_50", "coverage_30", "coverage_50")
+COLUMNS = ("points_to_90", "points_to_95", "recall_50", "recall_100", "error_50", "coverage_30", "coverage_100")
 
 
 def main(arguments: list[str]) -> int:
     """Run all, print one table for each dataset."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers")
-    parser.add_argument("datasets", nargs="*", help="recorded candidates, npz; :PATCH sets the side of a patch")
+    parser.add_argument(
+        "datasets", nargs="*", help="recorded candidates, npz, or a virtual specimen; :PATCH sets the side"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--budget", type=int, default=100)
     parser.add_argument("--core", type=int, default=0, help="on which everything runs")
@@ -64,12 +69,16 @@ def main(arguments: list[str]) -> int:
     os.sched_setaffinity(0, {given.core})
     with tempfile.TemporaryDirectory() as place:
         folder = pathlib.Path(place)
-        tables = []
+        tables, summaries = [], []
         for name, path, patch in chosen(given.datasets, folder):
-            tables.append(compare(name, path, patch, given.seeds, given.budget, python, folder))
-            Console(width=130).print(as_table(*tables[-1]))
+            title, rows, summary = compare(name, path, patch, given.seeds, given.budget, python, folder)
+            tables.append((title, rows))
+            summaries.append(summary)
+            Console(width=130).print(as_table(title, rows))
+    conclusion = verdict(summaries, given.budget)
+    print(conclusion)
     if given.rst:
-        given.rst.write_text(as_rst(tables, given.seeds), encoding="utf-8")
+        given.rst.write_text(as_rst(tables, given.seeds, conclusion), encoding="utf-8")
     return 0
 
 
@@ -93,10 +102,11 @@ def environment() -> pathlib.Path | None:
 
 def chosen(datasets: list[str], folder: pathlib.Path) -> list[tuple[str, pathlib.Path, int]]:
     """Name, file and patch of each dataset."""
-    if not datasets:
-        return [virtual(name, folder) for name in ("plasmonic", "catalyst")]
     found = []
-    for given in datasets:
+    for given in datasets or VIRTUAL:
+        if given in VIRTUAL:
+            found.append(virtual(given, folder))
+            continue
         path, _, patch = given.partition(":")
         data = load(path)
         found.append((pathlib.Path(path).stem, pathlib.Path(path), int(patch or data.default_patch())))
@@ -132,14 +142,14 @@ def compare(
     budget: int,
     python: pathlib.Path | None,
     folder: pathlib.Path,
-) -> tuple[str, list[list[str]]]:
-    """All policies on one dataset: the rows of its table."""
+) -> tuple[str, list[list[str]], dict[str, dict[str, Any]]]:
+    """All policies on one dataset: title and rows of its table, and the summaries they are made of."""
     data = load(path)
     candidates, truth = data.candidates(patch), data.score(None).value
     job = folder / f"{name}-job.npz"
     patches = candidates.patches(np.arange(len(candidates)))
     np.savez(job, patches=patches, values=truth, checkpoints=CHECKPOINTS)
-    rows = []
+    rows, summaries = [], {}
     for policy in (*OURS, *(["AtomAI dklGPR"] if python else [])):
         runs, peaks = [], []
         for seed in range(seeds):
@@ -157,11 +167,31 @@ def compare(
             peaks.append(result["peak_gb"])
         plan = campaign.Campaign(agent=DeepKernelAgent(), budget=budget, seeds=seeds, patch=patch)
         summary = campaign.Replay(dataset={"truth": truth.tolist()}, plan=plan, runs=tuple(runs)).summary()
+        summaries[policy] = summary
         decided = np.concatenate([run.decision_s[10:] for run in runs])
         cells = [number(summary.get(column)) for column in COLUMNS]
         rows.append([policy, *cells, f"{np.median(decided):.4f}", f"{max(peaks):.2f}"])
         print(name, *rows[-1], flush=True)
-    return f"{name}, {len(truth):,} candidates, patches of {patch} px", rows
+    return f"{name}, {len(truth):,} candidates, patches of {patch} px", rows, summaries
+
+
+def verdict(summaries: list[dict[str, dict[str, Any]]], budget: int) -> str:
+    """Geometric means over all datasets, ours against each other policy; what was not reached counts as the budget."""
+
+    def mean(policy: str, column: str, otherwise: float, least: float) -> float:
+        found = [summary[policy].get(column) for summary in summaries]
+        return float(np.exp(np.mean([np.log(max(otherwise if v is None else v, least)) for v in found])))
+
+    lines = []
+    for policy in list(summaries[0])[1:]:
+        recall = [mean(p, "recall_50", 0.0, 0.01) for p in (OURS[0], policy)]
+        points = [mean(p, "points_to_90", budget, 1.0) for p in (OURS[0], policy)]
+        lines.append(
+            f"Against {policy}, geometric means over {len(summaries)} datasets: recall at 50 {recall[0]:.2f} against "
+            f"{recall[1]:.2f} ({recall[0] / recall[1]:.1f} times), points to 90 % {points[0]:.0f} against "
+            f"{points[1]:.0f} ({points[1] / points[0]:.1f} times fewer)."
+        )
+    return "\n\n".join(lines)
 
 
 def number(value: float | None) -> str:
@@ -182,7 +212,7 @@ def as_table(title: str, rows: list[list[str]]) -> Table:
     return table
 
 
-def as_rst(tables: list[tuple[str, list[list[str]]]], seeds: int) -> str:
+def as_rst(tables: list[tuple[str, list[list[str]]]], seeds: int, conclusion: str) -> str:
     """For the documentation."""
     day = datetime.date.today().isoformat()
     lines = [f"Measured on {day}, one core of {os.cpu_count()}, {seeds} seeds; ``python -m benchmarks.peers``.", ""]
@@ -190,7 +220,7 @@ def as_rst(tables: list[tuple[str, list[list[str]]]], seeds: int) -> str:
         lines += [f".. csv-table:: {title}", f"   :header: {', '.join(HEADS)}", ""]
         lines += [f"   {', '.join(row)}" for row in rows]
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, conclusion, ""])
 
 
 if __name__ == "__main__":

@@ -10,26 +10,26 @@ import pathlib
 import resource
 import sys
 
+from autoexp import campaigns
 from autoexp.agents import make_agent
-from autoexp.campaigns import campaign
-from autoexp.campaigns.datasets import load
 from autoexp.plan import DeepKernelAgent, RandomAgent
 from benchmarks.peers.position import PositionPolicy
 
 
 def main(dataset: str, out: str, patch: int, seed: int, budget: int, policy: str) -> None:
     """Run it and write the run down."""
-    data = load(dataset)
-    candidates = data.candidates(patch)
-    if policy == "position":
-        agent = PositionPolicy(candidates, seed)
-    else:
-        spec = {"deep-kernel": DeepKernelAgent(), "random": RandomAgent()}[policy]
-        agent = make_agent(spec, candidates, seed, budget)
-    plan = campaign.Campaign(budget=budget, patch=patch, checkpoints=CHECKPOINTS)
-    run = campaign._Recording(agent, candidates, data.score(None), plan).run(seed, None)
+    result = campaigns.replay(
+        dataset,
+        agent=RandomAgent() if policy == "random" else DeepKernelAgent(),
+        make=PositionPolicy.make if policy == "position" else make_agent,
+        budget=budget,
+        patch=patch,
+        first_seed=seed,
+        seeds=1,
+        checkpoints=CHECKPOINTS,
+    )
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    pathlib.Path(out).write_text(json.dumps({"run": run.model_dump(mode="json"), "peak_gb": peak_gb}))
+    pathlib.Path(out).write_text(json.dumps({"run": result.runs[0].model_dump(mode="json"), "peak_gb": peak_gb}))
 
 
 CHECKPOINTS = (30, 50, 100)

@@ -12,6 +12,7 @@ from autoexp.models.features import Views, views_of
 from autoexp.models.seeding import SpaceFilling
 from autoexp.models.surrogate import FrozenViews, Surrogate
 from autoexp.patches import Candidates
+from autoexp.plan import AgentSpec
 
 
 class PositionPolicy:
@@ -32,6 +33,11 @@ class PositionPolicy:
         self._space = SpaceFilling(Views(("position", "position"), (position, position)))
         self._free = np.ones(len(position), bool)
         self._rng = np.random.default_rng([seed, 3])
+
+    @classmethod
+    def make(cls, spec: AgentSpec, candidates: Candidates, seed: int, budget: int) -> PositionPolicy:
+        """As agents of the package are made; it has no settings."""
+        return cls(candidates, seed)
 
     def suggest(self, n: int, pending: Sequence[Suggestion] = ()) -> list[Suggestion]:
         """One position."""
