@@ -41,6 +41,8 @@ class Outcome:
         position: as in the suggestion.
         value: the scalarizer's value; NaN unless ``ok``.
         noise: standard deviation of the value from counting statistics.
+        second: the second scalarizer's value, where there is one.
+        second_noise: its standard deviation.
     """
 
     status: Literal["ok", "failed", "skipped"]
@@ -48,6 +50,8 @@ class Outcome:
     position: tuple[float, float]
     value: float = float("nan")
     noise: float = 0.0
+    second: float | None = None
+    second_noise: float = 0.0
 
 
 @runtime_checkable

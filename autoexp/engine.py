@@ -206,7 +206,9 @@ class Engine:
         if not self.state.run_id:
             self._recorder.start(self.folder.name, self.plan, self._guardian.identity.as_dict())
         self._recorder.enter("preparing")
-        self._settings.scalarizer.require()
+        for scalarizer in (self._settings.scalarizer, self._settings.second):
+            if scalarizer is not None:
+                scalarizer.require()
         self._guardian.check_plan(self.plan.overview, self.plan.spectrum, self._settings.budget)
         found = self._guardian.open()
         if not self.state.snapshot:
@@ -465,10 +467,10 @@ class Engine:
             return
         self._recorder.append(ev.Steered(command=command))
         after = self._settings
-        if after.scalarizer != before.scalarizer:
+        if (after.scalarizer, after.second) != (before.scalarizer, before.second):
             self._recorder.rescore()
         self._guardian.budget = after.budget
-        relevant = ("scalarizer", "agent", "regions")
+        relevant = ("scalarizer", "second", "agent", "regions")
         if self._decider is not None and any(getattr(after, n) != getattr(before, n) for n in relevant):
             self._decider.configure(self.state)
 
@@ -478,7 +480,7 @@ class Engine:
         Raises:
             PlanError: the reason, for the operator.
         """
-        if isinstance(command, ev.SetScalarizer):
+        if isinstance(command, ev.SetScalarizer | ev.SetSecond) and command.scalarizer is not None:
             command.scalarizer.require()
             if self.state.spectra is not None:
                 command.scalarizer.check_axis(self._recorder.energy())

@@ -48,6 +48,13 @@ class SetScalarizer(_Event):
     scalarizer: Scalarizer
 
 
+class SetSecond(_Event):
+    """Score something else beside, or nothing more; what was measured is scored anew."""
+
+    kind: Literal["set-second"] = "set-second"
+    scalarizer: Scalarizer | None
+
+
 class SetAgent(_Event):
     """Let another agent decide."""
 
@@ -98,7 +105,7 @@ class Undo(_Event):
 
 
 Steering = Annotated[
-    SetScalarizer | SetAgent | SetAcquisition | SetBudget | AddRegion | RemoveRegion | MeasureHere | Undo,
+    SetScalarizer | SetSecond | SetAgent | SetAcquisition | SetBudget | AddRegion | RemoveRegion | MeasureHere | Undo,
     Field(discriminator="kind"),
 ]
 
@@ -201,6 +208,8 @@ class Measured(_Event):
     record: RecordRef
     value: float
     noise: float
+    second: float | None = None
+    second_noise: float = 0.0
     dose_e: float
     waited_s: float = 0.0
 
@@ -248,6 +257,8 @@ class Rescored(_Event):
     type: Literal["rescored"] = "rescored"
     values: dict[int, float]
     noises: dict[int, float]
+    seconds: dict[int, float] = Field(default_factory=dict)
+    second_noises: dict[int, float] = Field(default_factory=dict)
 
 
 class PhaseChanged(_Event):

@@ -117,8 +117,20 @@ class MaximumVariance(Model):
     kind: Literal["maximum-variance"] = "maximum-variance"
 
 
+class ExpectedHypervolumeImprovement(Model):
+    """Two values at once (Emmerich et al. 2011): widen the front of the best compromises between them."""
+
+    kind: Literal["expected-hypervolume-improvement"] = "expected-hypervolume-improvement"
+    second_goal: Goal = Field("maximize", description="whether high or low second values are wanted")
+
+
 Acquisition = Annotated[
-    ExpectedImprovement | UpperConfidenceBound | ProbabilityOfImprovement | ThompsonSampling | MaximumVariance,
+    ExpectedImprovement
+    | UpperConfidenceBound
+    | ProbabilityOfImprovement
+    | ThompsonSampling
+    | MaximumVariance
+    | ExpectedHypervolumeImprovement,
     Field(discriminator="kind"),
 ]
 
@@ -277,6 +289,7 @@ class Plan(Model):
     patches: PatchSpec = PatchSpec()
     spectrum: SpectrumSpec = SpectrumSpec()
     scalarizer: Scalarizer = Window(low_eV=1.1, high_eV=1.7)
+    second: Scalarizer | None = Field(None, description="what else is scored, for a compromise between two values")
     agent: AgentSpec = DeepKernelAgent()
     fallback: Literal["continue", "pause"] = Field(
         "continue", description="when the agent fails or hangs: go on with a space-filling policy, or pause"
@@ -296,6 +309,11 @@ class Plan(Model):
             raise ValueError(
                 f"a patch of {self.patches.pixels} px does not fit into an overview of {self.overview.pixels} px"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _two_values_for_a_compromise(self) -> Plan:
+        require_second(self.agent, self.second)
         return self
 
     def candidates(self) -> int:
@@ -350,6 +368,19 @@ class Plan(Model):
         except (OSError, UnicodeDecodeError) as error:
             raise PlanError(f"The plan {path} cannot be read: {error}") from error
         return cls.from_json(text)
+
+
+def require_second(agent: AgentSpec, second: Scalarizer | None) -> None:
+    """Refuse an agent that trades two values against each other where only one is scored.
+
+    Raises:
+        ValueError: what to do.
+    """
+    compromise = isinstance(agent, DeepKernelAgent) and isinstance(agent.acquisition, ExpectedHypervolumeImprovement)
+    if compromise and second is None:
+        raise ValueError(
+            "expected-hypervolume-improvement seeks compromises between two values; give the second scalarizer too"
+        )
 
 
 def explain(error: ValidationError) -> str:

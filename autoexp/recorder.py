@@ -19,7 +19,7 @@ from autoexp.errors import BadFrameError, RunLogError
 from autoexp.instrument import Overview, Spectrum
 from autoexp.plan import Plan
 from autoexp.runlog import RunLog, RunReader, stored_spectra
-from autoexp.scalarizers import Scores
+from autoexp.scalarizers import Scalarizer, Scores
 from autoexp.state import RunState, fold
 from autoexp.status import Status, status_of
 
@@ -124,13 +124,15 @@ class Recorder:
         """
         self._open_stream(spectrum)
         ref = self._log.append_spectrum(spectrum.counts)
-        scores = self._score(spectrum.counts[None])
+        first, second = self._scores(spectrum.counts[None])
         self.append(
             ev.Measured(
                 id=point_id,
                 record=ref,
-                value=float(scores.value[0]),
-                noise=float(scores.std[0]),
+                value=float(first.value[0]),
+                noise=float(first.std[0]),
+                second=float(second.value[0]) if second else None,
+                second_noise=float(second.std[0]) if second else 0.0,
                 dose_e=dose_e,
                 waited_s=round(self.waited_s, 6),
             )
@@ -151,12 +153,18 @@ class Recorder:
             return
         assert self.state.spectra is not None
         stored = stored_spectra(self.folder, self.state.spectra.channels)
-        scores = self._score(stored[[p.record for p in points if p.record is not None]])
+        first, second = self._scores(stored[[p.record for p in points if p.record is not None]])
         ids = [p.id for p in points]
+
+        def by_id(values: npt.NDArray[np.float64]) -> dict[int, float]:
+            return dict(zip(ids, values.tolist(), strict=True))
+
         self.append(
             ev.Rescored(
-                values={i: float(v) for i, v in zip(ids, scores.value, strict=True)},
-                noises={i: float(s) for i, s in zip(ids, scores.std, strict=True)},
+                values=by_id(first.value),
+                noises=by_id(first.std),
+                seconds=by_id(second.value) if second else {},
+                second_noises=by_id(second.std) if second else {},
             )
         )
 
@@ -170,14 +178,21 @@ class Recorder:
         """Energies of the channels (E,); empty before the first spectrum."""
         return np.empty(0) if self.state.spectra is None else self.state.spectra.energy
 
-    def _score(self, spectra: npt.NDArray[np.floating]) -> Scores:
+    def _scores(self, spectra: npt.NDArray[np.floating]) -> tuple[Scores, Scores | None]:
+        """What the scalarizer in force makes of spectra, and the second one, if there is one."""
+        settings = self.state.settings
+        assert settings is not None
+        second = settings.second
+        return self._score(settings.scalarizer, spectra), self._score(second, spectra) if second else None
+
+    def _score(self, scalarizer: Scalarizer, spectra: npt.NDArray[np.floating]) -> Scores:
         """Scores; NaN, and a warning, where the scalarizer cannot cope, so that the spectrum itself is never lost."""
-        assert self.state.settings is not None and self.state.spectra is not None
+        assert self.state.spectra is not None
         energy = self.energy()
         try:
-            self.state.settings.scalarizer.check_axis(energy)
+            scalarizer.check_axis(energy)
             gain = self.state.spectra.counts_per_electron or 1.0
-            scores = self.state.settings.scalarizer.score(spectra, energy, gain)
+            scores = scalarizer.score(spectra, energy, gain)
             return Scores(scores.value, np.nan_to_num(scores.std))
         except Exception as error:  # a user's function may raise anything
             self.append(ev.Warned(message=f"The scalarizer gives no number: {error}"))

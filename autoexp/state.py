@@ -11,7 +11,7 @@ from autoexp import events as ev
 from autoexp.agent import Outcome, Suggestion
 from autoexp.drift import Shift, extrapolated
 from autoexp.errors import PlanError
-from autoexp.plan import AgentSpec, Budget, DeepKernelAgent, Goal, Plan, Region
+from autoexp.plan import AgentSpec, Budget, DeepKernelAgent, Goal, Plan, Region, require_second
 from autoexp.scalarizers import Scalarizer
 
 PointStatus = Literal["decided", "exposing", "measured", "failed", "skipped"]
@@ -24,13 +24,14 @@ class Settings:
     scalarizer: Scalarizer
     agent: AgentSpec
     budget: Budget
+    second: Scalarizer | None = None
     regions: tuple[Region, ...] = ()
     requests: tuple[ev.MeasureHere, ...] = ()
 
     @classmethod
     def of(cls, plan: Plan) -> Settings:
         """The settings with which a plan begins."""
-        return cls(plan.scalarizer, plan.agent, plan.budget, plan.regions)
+        return cls(plan.scalarizer, plan.agent, plan.budget, plan.second, plan.regions)
 
     @property
     def goal(self) -> Goal:
@@ -43,9 +44,19 @@ class Settings:
         Raises:
             PlanError: the command makes no sense here; the message says why.
         """
+        settings = self._changed(command)
+        try:
+            require_second(settings.agent, settings.second)
+        except ValueError as error:
+            raise PlanError(f"{str(error)[0].upper()}{str(error)[1:]}.") from error
+        return settings
+
+    def _changed(self, command: ev.Steering) -> Settings:
         match command:
             case ev.SetScalarizer():
                 return replace(self, scalarizer=command.scalarizer)
+            case ev.SetSecond():
+                return replace(self, second=command.scalarizer)
             case ev.SetAgent():
                 return replace(self, agent=command.agent)
             case ev.SetAcquisition():
@@ -85,10 +96,19 @@ class Point:
     request: str | None = None
     value: float = float("nan")
     noise: float = 0.0
+    second: float | None = None
+    second_noise: float = 0.0
     record: int | None = None
     fault: str = ""
     dose_e: float = 0.0
     exposed: bool = False
+
+    @property
+    def compared(self) -> tuple[float, float] | None:
+        """Both values, where there are two and both are numbers."""
+        if self.second is None or not (math.isfinite(self.value) and math.isfinite(self.second)):
+            return None
+        return self.value, self.second
 
     @property
     def suggestion(self) -> Suggestion:
@@ -104,7 +124,7 @@ class Point:
         status: Literal["ok", "failed", "skipped"] = (
             "ok" if scored else "skipped" if self.status == "skipped" else "failed"
         )
-        return Outcome(status, self.candidate, self.position, self.value, self.noise)
+        return Outcome(status, self.candidate, self.position, self.value, self.noise, self.second, self.second_noise)
 
 
 @dataclass(frozen=True)
@@ -246,6 +266,8 @@ def _apply(state: RunState, event: ev.Event) -> RunState:
                 status="measured",
                 value=event.value,
                 noise=event.noise,
+                second=event.second,
+                second_noise=event.second_noise,
                 record=event.record.index,
                 dose_e=event.dose_e,
             )
@@ -259,10 +281,7 @@ def _apply(state: RunState, event: ev.Event) -> RunState:
         case ev.Steered():
             return state if event.refused else state.steered(event.command)
         case ev.Rescored():
-            points = {
-                i: replace(p, value=event.values[i], noise=event.noises.get(i, 0.0)) if i in event.values else p
-                for i, p in state.points.items()
-            }
+            points = {i: _rescored(p, event) if i in event.values else p for i, p in state.points.items()}
             return replace(state, points=points)
         case ev.PhaseChanged():
             return replace(state, phase=event.phase, phase_reason=event.reason)
@@ -275,6 +294,16 @@ def _apply(state: RunState, event: ev.Event) -> RunState:
         case ev.Finished():
             return replace(state, finished=event)
     return state
+
+
+def _rescored(point: Point, event: ev.Rescored) -> Point:
+    return replace(
+        point,
+        value=event.values[point.id],
+        noise=event.noises.get(point.id, 0.0),
+        second=event.seconds.get(point.id),
+        second_noise=event.second_noises.get(point.id, 0.0),
+    )
 
 
 def _update(state: RunState, point_id: int, **changes: object) -> RunState:

@@ -296,15 +296,15 @@ class Oracle:
 
 
 @pytest.mark.parametrize("in_flight", [0, 2])
-def test_results_come_back_late_if_asked_for(in_flight, tmp_path, monkeypatch):
+def test_results_come_back_late_if_asked_for(in_flight, tmp_path):
     made = []
 
     def make(spec, candidates, seed, budget):
         made.append(Oracle(candidates))
         return made[-1]
 
-    monkeypatch.setattr("autoexp.campaigns.campaign.make_agent", make)
-    result = campaigns.replay(saved(tmp_path, recorded()), budget=30, in_flight=in_flight, checkpoints=(25, 30, 99))
+    asked = {"budget": 30, "in_flight": in_flight, "checkpoints": (25, 30, 99)}
+    result = campaigns.replay(saved(tmp_path, recorded()), make=make, **asked)
     assert max(pending for _, pending in made[0].asked) == in_flight
     assert all(known + pending == step for step, (known, pending) in enumerate(made[0].asked))
     assert result.runs[0].measured == tuple(range(30))
@@ -314,12 +314,11 @@ def test_results_come_back_late_if_asked_for(in_flight, tmp_path, monkeypatch):
     assert kept.mean[1] == pytest.approx(1 / 3, rel=1e-6)
 
 
-def test_an_agent_that_repeats_itself_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "autoexp.campaigns.campaign.make_agent", lambda s, candidates, *_: Oracle(candidates, twice=True)
-    )
+def test_an_agent_that_repeats_itself_is_named(tmp_path):
     with pytest.raises(AgentError, match="oracle agent suggested candidate 0"):
-        campaigns.replay(saved(tmp_path, recorded()), budget=3)
+        campaigns.replay(
+            saved(tmp_path, recorded()), make=lambda s, candidates, *_: Oracle(candidates, twice=True), budget=3
+        )
 
 
 # --- measures

@@ -19,6 +19,7 @@ from autoexp.models.surrogate import FrozenViews, Model, Surrogate
 from autoexp.patches import Candidates
 from autoexp.plan import (
     DeepKernelAgent,
+    ExpectedHypervolumeImprovement,
     ExpectedImprovement,
     MaximumVariance,
     ProbabilityOfImprovement,
@@ -57,9 +58,11 @@ class DeepKernelPolicy:
         self._costs = CostMap(candidates, spec.costs)
         self._free = candidates.allowed.copy()
         self._handed_in = 0
-        self._surrogate = Surrogate(
-            _model(spec.kernel, candidates, self._views, seed), spec.goal, spec.seeds, spec.refit_every
-        )
+        model = _model(spec.kernel, candidates, self._views, seed)
+        self._surrogate = Surrogate(model, spec.goal, spec.seeds, spec.refit_every)
+        self._second: Surrogate | None = None
+        if isinstance(spec.acquisition, ExpectedHypervolumeImprovement):
+            self._second = Surrogate(model, spec.acquisition.second_goal, spec.seeds, spec.refit_every)
         self._prediction: Prediction | None = None
         self._finished = ""
 
@@ -103,8 +106,12 @@ class DeepKernelPolicy:
             if outcome.status == "ok" and np.isfinite(outcome.value):
                 noise = outcome.noise if np.isfinite(outcome.noise) else 0.0
                 self._surrogate.learn(row, outcome.value, noise)
-        if self._views.structured:
-            self._surrogate.refresh()
+            second = outcome.second if outcome.status == "ok" else None
+            if self._second is not None and second is not None and np.isfinite(second):
+                self._second.learn(row, second, outcome.second_noise)
+        for surrogate in (self._surrogate, self._second):
+            if surrogate is not None and self._views.structured:
+                surrogate.refresh()
         self._prediction = self._surrogate.predict()
         self._finished = self._enough()
 
@@ -144,7 +151,7 @@ class DeepKernelPolicy:
     ) -> Suggestion | None:
         """The candidate that is worth most, less what it costs; the nearest of equals; None if none has a worth."""
         with posterior.believing(rows, self._surrogate.pending_noise()):
-            values = self._values(posterior, free, rng) - self._costs.at_all(places)
+            values = self._values(posterior, free, rows, rng) - self._costs.at_all(places)
             values = np.where(free & (values == values), values, -np.inf)
             highest = values.max()
             if not np.isfinite(highest):
@@ -164,7 +171,7 @@ class DeepKernelPolicy:
             acquisition=float(values[row]),
         )
 
-    def _values(self, posterior: Posterior, free: Mask, rng: np.random.Generator) -> Array:
+    def _values(self, posterior: Posterior, free: Mask, rows: Sequence[int], rng: np.random.Generator) -> Array:
         """The acquisition function at every candidate, (n,)."""
         std = np.sqrt(posterior.variance)
         best = posterior.mean[posterior.best()]
@@ -179,6 +186,26 @@ class DeepKernelPolicy:
                 return acquisition.maximum_variance(std)
             case ThompsonSampling():
                 return acquisition.thompson_sample(posterior, free, rng)
+            case ExpectedHypervolumeImprovement():
+                return self._compromises(posterior, rows)
+
+    def _compromises(self, posterior: Posterior, rows: Sequence[int]) -> Array:
+        """What each candidate (n,) would add to the front; what the first value alone promises, where only that varies.
+
+        The front is that of the expected targets of what was measured; the corner from which the area is counted lies a
+        tenth of the front's extent below its lowest values (Ishibuchi et al. 2018 say why not at them).
+        """
+        std = np.sqrt(posterior.variance)
+        second = self._second.posterior if self._second else None
+        if self._second is None or second is None:
+            return acquisition.upper_confidence_bound(posterior.mean, std)
+        with second.believing(rows, self._second.pending_noise()):
+            mean = np.stack([posterior.mean, second.mean])
+            std = np.sqrt(np.stack([posterior.variance, second.variance]))
+            known = mean[:, posterior.measured].T
+            front = known[acquisition.undominated(known)]
+            corner = front.min(axis=0) - 0.1 * np.maximum(np.ptp(front, axis=0), 1e-3)
+            return acquisition.log_expected_hypervolume_improvement(mean, std, front, corner)
 
     def _enough(self) -> str:
         """Why it is time to stop, if the plan has a rule for that and it is met; empty otherwise."""
@@ -207,6 +234,8 @@ class DeepKernelPolicy:
                 judgement = "where the map is least certain"
             case ThompsonSampling():
                 judgement = f"{highest} of one map drawn from all that are plausible"
+            case ExpectedHypervolumeImprovement():
+                judgement = "widens the front of the best compromises"
             case _ if mean > posterior.mean[posterior.best()]:
                 judgement = f"likely the {highest} so far" + (", though uncertain" if uncertain else "")
             case _ if mean > 0:

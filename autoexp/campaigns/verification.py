@@ -129,7 +129,7 @@ class _Witness:
         assert new is not None
         if old is None:
             return True
-        if (old.scalarizer, old.agent, old.regions) != (new.scalarizer, new.agent, new.regions):
+        if any(getattr(old, n) != getattr(new, n) for n in ("scalarizer", "second", "agent", "regions")):
             return True
         drifted = before.looks != self._state.looks
         return drifted and not np.array_equal(allowed_in(self._all, self._state).allowed, self._candidates.allowed)

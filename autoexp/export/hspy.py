@@ -115,6 +115,11 @@ def _about(reader: RunReader, state: RunState, points: list[Point]) -> dict[str,
         "units": settings.scalarizer.units if settings else "",
         "plan": state.plan.to_json() if state.plan else "",
     }
+    if settings and settings.second:
+        about["second_value"] = np.array([np.nan if p.second is None else p.second for p in points])
+        about["second_noise"] = np.array([p.second_noise for p in points])
+        about["second_scalarizer"] = settings.second.describe()
+        about["second_units"] = settings.second.units
     if prepared and prepared.fov_nm:
         about["position_nm"] = positions * np.asarray(prepared.fov_nm)
         about["fov_nm"] = list(prepared.fov_nm)

@@ -25,6 +25,9 @@ COLUMNS = (
     "value",
     "noise",
     "units",
+    "second_value",
+    "second_noise",
+    "second_units",
     "status",
     "agent",
     "reason",
@@ -71,11 +74,12 @@ def export_csv(
 
 def _point_rows(reader: RunReader, state: RunState) -> list[Row]:
     settled = _settled(reader)
-    units = state.settings.scalarizer.units if state.settings else ""
+    settings = state.settings
+    units = settings.scalarizer.units if settings else "", settings.second.units if settings and settings.second else ""
     return [_row(point, units, state.prepared, settled.get(point.id)) for point in state.points.values()]
 
 
-def _row(point: Point, units: str, prepared: ev.Prepared | None, record: ev.Record | None) -> Row:
+def _row(point: Point, units: tuple[str, str], prepared: ev.Prepared | None, record: ev.Record | None) -> Row:
     place = prepared.to_nm(point.position) if prepared else None
     y, x = point.position
     return (
@@ -85,7 +89,10 @@ def _row(point: Point, units: str, prepared: ev.Prepared | None, record: ev.Reco
         *(place or ("", "")),
         point.value if math.isfinite(point.value) else "",
         point.noise if point.status == "measured" else "",
-        units,
+        units[0],
+        point.second if point.compared else "",
+        point.second_noise if point.compared else "",
+        units[1],
         point.status,
         point.agent,
         point.reason,

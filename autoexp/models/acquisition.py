@@ -50,6 +50,46 @@ def log_probability_of_improvement(mean: Array, std: Array, best: float, xi: flo
     return np.asarray(special.log_ndtr((mean - best - xi) / np.maximum(std, TINY)))
 
 
+def log_expected_hypervolume_improvement(mean: Array, std: Array, front: Array, reference: Array) -> Array:
+    """Logarithm of the expected growth of the area that two targets dominate (Emmerich et al. 2011).
+
+    That area grows by what lies below the new point and is not dominated yet. For independent targets it is the sum,
+    over the strips between neighbouring points of the front, of one target's expected improvement within the strip
+    times the other's above it; in logarithms, so that it does not underflow.
+
+    Args:
+        mean: (2, n) expected targets, both to be maximised.
+        std: (2, n) their standard deviations.
+        front: (m, 2) targets that are known; those that others dominate do not matter.
+        reference: (2,) the corner from which the area is counted.
+    """
+    front = np.asarray(front, dtype=float).reshape(-1, 2)
+    front = front[(front > reference).all(axis=1)]
+    front = front[undominated(front)]
+    front = front[np.argsort(-front[:, 0])]  # from there on the second one rises
+    edges = np.concatenate([front[:, 0], reference[:1]])
+    heights = np.concatenate([reference[1:], front[:, 1]])
+    above = np.full(mean.shape[1], -np.inf)
+    strips = []
+    for edge, height in zip(edges, heights, strict=True):
+        beyond = log_expected_improvement(mean[0], std[0], edge)
+        with np.errstate(divide="ignore"):  # a strip without width is worth nothing
+            within = beyond + np.log1p(-np.exp(np.minimum(above - beyond, 0.0)))
+        strips.append(within + log_expected_improvement(mean[1], std[1], height))
+        above = beyond
+    return np.asarray(special.logsumexp(strips, axis=0))
+
+
+def undominated(points: Array) -> npt.NDArray[np.bool_]:
+    """Which of some points (m, 2) are best compromises: no other is at least as good in both; of equals, the first."""
+    order = np.lexsort((-points[:, 1], -points[:, 0]))
+    seconds = points[order, 1]
+    before = np.maximum.accumulate(np.concatenate([[-np.inf], seconds]))[: len(points)]
+    kept = np.zeros(len(points), bool)
+    kept[order] = seconds > before
+    return kept
+
+
 def upper_confidence_bound(mean: Array, std: Array, beta: float = 2.0) -> Array:
     """Mean plus ``beta`` standard deviations (Srinivas et al. 2010, with β of theirs being the square of this)."""
     return mean + beta * std

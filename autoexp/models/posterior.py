@@ -93,6 +93,11 @@ class Posterior:
             self._n, self.variance = n, variance
             del self._rows[n:], self._noise[n:]
 
+    @property
+    def measured(self) -> list[int]:
+        """The candidates (n,) that were measured, or are believed, in their order."""
+        return list(self._rows)
+
     def best(self) -> int:
         """The candidate of the highest mean among those that were measured, or are believed."""
         return self._rows[int(self.mean[self._rows].argmax())]

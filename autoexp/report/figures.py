@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autoexp.campaigns import metrics
-from autoexp.plan import Region
+from autoexp.models.acquisition import undominated
+from autoexp.plan import DeepKernelAgent, ExpectedHypervolumeImprovement, Region
 from autoexp.report import draw
 from autoexp.report.facts import Facts, Map
 from autoexp.report.truth import Truth, quality_of
@@ -202,6 +203,28 @@ def map_quality(facts: Facts, truth: Truth | None) -> str:
     axes.set_ylim(0, max(1.05, *(q.error * 1.05 for _, q in judged)))
     draw.legend(axes, columns=1)
     return draw.to_svg(figure, "Error and coverage of the predicted map against the number of points")
+
+
+def compromises(facts: Facts) -> str:
+    """The second value of each point against the first, and the front of the best compromises."""
+    settings = facts.state.settings
+    points = [p for p in facts.state.measured if p.compared]
+    if settings is None or settings.second is None or len(points) < 2:
+        return ""
+    acquisition = settings.agent.acquisition if isinstance(settings.agent, DeepKernelAgent) else None
+    second = acquisition.second_goal if isinstance(acquisition, ExpectedHypervolumeImprovement) else "maximize"
+    signs = np.array([1 if goal == "maximize" else -1 for goal in (settings.goal, second)])
+    values = np.array([p.compared for p in points], dtype=float)
+    front = values[undominated(values * signs)]
+    front = front[np.argsort(front[:, 0])]
+    figure = draw.new_figure(5.2, 3.8)
+    axes = draw.style(figure.subplots(), "Compromises", f"first value ({facts.units})", "second value")
+    axes.set_ylabel(f"second value ({settings.second.units})")
+    order = axes.scatter(values[:, 0], values[:, 1], c=[p.id + 1 for p in points], s=16, cmap="viridis")
+    axes.plot(front[:, 0], front[:, 1], "o-", color=draw.ORANGE, fillstyle="none", label="best compromises")
+    draw.colorbar(figure, order, axes, "order of measurement")
+    draw.legend(axes)
+    return draw.to_svg(figure, "Second value against first value of each point, with the front of best compromises")
 
 
 def _foreseen(facts: Facts) -> list[Point]:

@@ -16,6 +16,7 @@ from autoexp.report.truth import Score, Truth, quality_of, score_of, truth_of, v
 from autoexp.state import Point
 
 TOP_POINTS = 12
+COMPROMISES = "Each point is a spectrum; those on the line are the best compromises: none is better in both values."
 ENDINGS = {
     "completed": "completed",
     "stopped": "stopped by the operator",
@@ -72,6 +73,7 @@ def render(facts: Facts, truth: Truth | None) -> str:
             html.figure(figures.maps(facts, truth), _maps_caption(facts)),
             html.row(html.figure(figures.foresight(facts), _foresight(facts)), _quality(facts, truth)),
         ),
+        html.section("Two values", html.figure(figures.compromises(facts), COMPROMISES)),
         html.section("Best points", _points_table(facts, truth)),
         html.section("Time and dose", _time(facts), html.facts(_dose(facts))),
         html.section("Steering, warnings and failures", _history(facts)),
@@ -136,8 +138,9 @@ def _asked(facts: Facts) -> list[tuple[str, object]]:
     limits += [html.seconds(budget.time_s)] if budget.time_s is not None else []
     limits += [f"{html.plain(budget.dose_e, 3)} electrons"] if budget.dose_e is not None else []
     overview, patches = plan.overview, plan.patches
-    return [
+    asked: list[tuple[str, object]] = [
         ("Look for", f"{settings.scalarizer.describe()}; the {_extreme(facts)} value counts"),
+        ("And for", settings.second.describe() if settings.second else ""),
         ("Decided by", agent_in_words(settings.agent)),
         ("Budget", ", ".join(limits)),
         (
@@ -146,15 +149,30 @@ def _asked(facts: Facts) -> list[tuple[str, object]]:
         ),
         ("Candidates", f"{plan.candidates():,}: patches of {patches.pixels} px, one every {patches.stride} px"),
         ("Each spectrum", f"{plan.spectrum.exposure_s * 1000:g} ms, binning {plan.spectrum.binning}"),
+        ("Drift", f"looked for every {plan.drift.every} spectra, {_drift(facts)}" if plan.drift else ""),
         ("Seed", plan.seed),
     ]
+    return [(name, value) for name, value in asked if value != ""]
+
+
+def _drift(facts: Facts) -> str:
+    """How far the specimen has moved, in words."""
+    looks = [look for look in facts.state.looks if look.certain]
+    if not looks:
+        return "and not seen"
+    prepared = facts.state.prepared
+    fov = prepared.fov_nm if prepared else None
+    y, x = looks[-1].shift
+    if fov is None:
+        return f"{100 * float(np.hypot(y, x)):.2g} % of the field in all"
+    return f"{float(np.hypot(y * fov[0], x * fov[1])):.3g} nm in all"
 
 
 def agent_in_words(agent: AgentSpec) -> str:
     """Who decides, in words."""
     if isinstance(agent, DeepKernelAgent):
         parameters = agent.acquisition.model_dump(exclude={"kind"})
-        shown = "".join(f" ({name} = {value:g})" for name, value in parameters.items())
+        shown = "".join(f" ({name.replace('_', ' ')}: {_short(value)})" for name, value in parameters.items())
         how = f"{agent.acquisition.kind.replace('-', ' ')}{shown}"
         return f"deep kernel learning, {how}, after {agent.seeds} space-filling points"
     if isinstance(agent, ListAgent):
@@ -162,6 +180,10 @@ def agent_in_words(agent: AgentSpec) -> str:
     return {"grid": "an even raster", "random": "chance", "features": "features of the overview"}.get(
         agent.kind, agent.kind
     )
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _extreme(facts: Facts) -> str:

@@ -13,10 +13,12 @@ from autoexp.agent import Agent, Finisher, Outcome, Predictor, Suggestion
 from autoexp.agents import make_agent
 from autoexp.agents.deep_kernel import DeepKernelPolicy
 from autoexp.errors import MissingDependencyError
+from autoexp.models.acquisition import undominated
 from autoexp.patches import Candidates, cut
 from autoexp.plan import (
     Costs,
     DeepKernelAgent,
+    ExpectedHypervolumeImprovement,
     ExpectedImprovement,
     MaximumVariance,
     PatchSpec,
@@ -34,6 +36,7 @@ ACQUISITIONS = [
     ProbabilityOfImprovement(),
     ThompsonSampling(),
     MaximumVariance(),
+    ExpectedHypervolumeImprovement(),
 ]
 
 
@@ -287,6 +290,39 @@ def test_without_a_rule_it_goes_on(field):
     agent = DeepKernelPolicy(candidates, DeepKernelAgent(), 0)
     run(agent, truth, 30)
     assert agent.finished == ""
+
+
+def test_two_goals_find_the_front_of_compromises(field):
+    """Rims against brightness: the area dominated after some points is larger than that found for either alone."""
+    candidates, truth = field
+    middle = candidates.patches(np.arange(len(candidates)))[:, 4:12, 4:12].mean(axis=(1, 2)).astype(float)
+    values = np.stack([truth / truth.std(), middle / middle.std()], axis=1)
+    corner = values.min(axis=0)
+
+    def area(acquisition, seed):
+        agent = DeepKernelPolicy(candidates, DeepKernelAgent(acquisition=acquisition), seed)
+        rows = []
+        for _ in range(35):
+            (s,) = agent.suggest(1)
+            first, second = values[s.candidate]
+            rows.append(s.candidate)
+            agent.ingest([Outcome("ok", s.candidate, s.position, float(first), 0.0, float(second))])
+        found = values[rows]
+        front = found[undominated(found)]
+        front = front[np.argsort(-front[:, 0])]
+        heights = np.diff(np.concatenate([corner[1:], front[:, 1]]))
+        return float(((front[:, 0] - corner[0]) * heights).sum())
+
+    both = np.mean([area(ExpectedHypervolumeImprovement(), seed) for seed in range(3)])
+    first = np.mean([area(ExpectedImprovement(), seed) for seed in range(3)])
+    assert both > first
+
+
+def test_a_compromise_without_a_second_value_looks_for_the_first(field):
+    candidates, truth = field
+    agent = DeepKernelPolicy(candidates, DeepKernelAgent(acquisition=ExpectedHypervolumeImprovement(), seeds=4), 0)
+    found = run(agent, truth, 12, lag=1)
+    assert len({s.candidate for s in found}) == 12
 
 
 def test_one_candidate():

@@ -8,12 +8,25 @@ import time
 import numpy as np
 import pytest
 from helpers import Stepper, plan, run, until
+from pydantic import ValidationError
 
 from autoexp import events as ev
+from autoexp.campaigns import verify
 from autoexp.engine import Engine
 from autoexp.errors import InstrumentBusyError, RunLogError
 from autoexp.guardian import ControlLimits, SiteLimits
-from autoexp.plan import Budget, GridAgent, ListAgent, OverviewSpec, Plan, Region, SpectrumSpec
+from autoexp.plan import (
+    Budget,
+    DeepKernelAgent,
+    ExpectedHypervolumeImprovement,
+    GridAgent,
+    ListAgent,
+    OverviewSpec,
+    Plan,
+    Region,
+    SpectrumSpec,
+    StopRule,
+)
 from autoexp.runlog import RunReader
 from autoexp.scalarizers import Edge, PeakPosition, Window
 from autoexp.state import fold
@@ -330,3 +343,50 @@ def test_decisions_are_made_during_exposures(instrument, tmp_path, locks):
 def test_peak_position_in_its_own_units(instrument, tmp_path, locks):
     engine = run(plan(scalarizer=PeakPosition(low_eV=3.0, high_eV=4.5)), instrument, tmp_path / "run", locks)
     assert all(3.0 <= p.value <= 4.5 for p in engine.state.measured)
+
+
+BOTH = DeepKernelAgent(acquisition=ExpectedHypervolumeImprovement(second_goal="minimize"), seeds=4)
+OTHER = Window(low_eV=2.0, high_eV=2.6)
+
+
+def test_two_values_are_scored_and_decided_by_and_the_run_is_verified(instrument, tmp_path, locks):
+    engine = run(plan(agent=BOTH, second=OTHER, budget=Budget(points=10)), instrument, tmp_path / "run", locks)
+    assert engine.error is None
+    reader = RunReader(tmp_path / "run")
+    scores = OTHER.score(reader.spectra(), engine.state.spectra.energy, engine.state.spectra.counts_per_electron)
+    np.testing.assert_allclose([p.second for p in engine.state.measured], scores.value, rtol=1e-6)
+    np.testing.assert_allclose([p.second_noise for p in engine.state.measured], scores.std, rtol=1e-4)
+    assert fold(reader.records) == engine.state
+    checked = verify(tmp_path / "run")
+    assert (checked.decisions, checked.differences) == (10, ())
+
+
+def test_a_second_value_can_be_asked_for_in_mid_run_and_dropped(instrument, tmp_path, locks):
+    box = []
+    asks = [
+        Stepper(ev.Measured, lambda: box[0].steer(ev.SetAcquisition(acquisition=BOTH.acquisition)), nth=2),
+        Stepper(ev.Measured, lambda: box[0].steer(ev.SetSecond(scalarizer=OTHER)), nth=4),
+        Stepper(ev.Measured, lambda: box[0].steer(ev.SetAcquisition(acquisition=BOTH.acquisition)), nth=6),
+        Stepper(ev.Measured, lambda: box[0].steer(ev.SetSecond(scalarizer=None)), nth=8),
+    ]
+    quick = plan(agent=DeepKernelAgent(seeds=3), budget=Budget(points=10))
+    engine = Engine(quick, instrument, tmp_path / "run", lock_folder=locks, beam_current_pA=50.0, observers=tuple(asks))
+    box.append(engine)
+    engine.run()
+    steered = [r.event for r in engine.records if isinstance(r.event, ev.Steered)]
+    assert [bool(s.refused) for s in steered] == [True, False, False, True]
+    assert "give the second scalarizer too" in steered[0].refused
+    assert all(np.isfinite(p.second) for p in engine.state.measured)
+
+
+def test_a_compromise_needs_two_values():
+    with pytest.raises(ValidationError, match="give the second scalarizer too"):
+        plan(agent=BOTH)
+
+
+def test_a_stopping_rule_ends_the_run_and_says_why(instrument, tmp_path, locks):
+    agent = DeepKernelAgent(seeds=4, refit_every=2, stop=StopRule(within=3.0, risk=0.9))
+    engine = run(plan(agent=agent, budget=Budget(points=60)), instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "completed"
+    assert "the chance of anything higher than the best" in engine.status.reason
+    assert len(engine.state.measured) < 60

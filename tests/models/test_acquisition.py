@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy import integrate, stats
 
 from autoexp.models.acquisition import (
+    log_expected_hypervolume_improvement,
     log_expected_improvement,
     log_h,
     log_probability_of_improvement,
     maximum_variance,
     thompson_sample,
+    undominated,
     upper_confidence_bound,
 )
 from autoexp.models.posterior import Posterior
@@ -109,3 +112,49 @@ def test_thompson_on_many_candidates_draws_a_part_of_them(problem, monkeypatch):
     values = thompson_sample(posterior, free, np.random.default_rng(0))
     assert np.isfinite(values).sum() == 50
     assert not np.isfinite(values[::2]).any()
+
+
+def hypervolume(points, reference):
+    """Area dominated by points, by adding up strips; the plain way."""
+    area, height = 0.0, reference[1]
+    for a, b in sorted(map(tuple, points), reverse=True):
+        if a > reference[0] and b > height:
+            area += (a - reference[0]) * (b - height)
+            height = b
+    return area
+
+
+def test_hypervolume_improvement_is_what_sampling_gives():
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        front, reference = rng.normal(size=(6, 2)), np.array([-2.0, -2.0])
+        mean, std = rng.normal(size=(2, 3)), rng.uniform(0.1, 1.0, (2, 3))
+        found = np.exp(log_expected_hypervolume_improvement(mean, std, front, reference))
+        now = hypervolume(front, reference)
+        for i in range(3):
+            draws = mean[:, i] + std[:, i] * rng.standard_normal((4000, 2))
+            gains = [hypervolume([*front, draw], reference) - now for draw in draws]
+            assert found[i] == pytest.approx(np.mean(gains), abs=4 * np.std(gains) / np.sqrt(4000) + 1e-3)
+
+
+def test_hypervolume_improvement_far_below_the_front_still_tells_better_from_worse():
+    front, reference = np.array([[10.0, 0.0], [0.0, 10.0], [8.0, 8.0]]), np.array([-1.0, -1.0])
+    mean = np.array([[-40.0, -30.0, -20.0], [-40.0, -30.0, -20.0]])
+    values = log_expected_hypervolume_improvement(mean, np.full((2, 3), 0.1), front, reference)
+    assert np.isfinite(values).all()
+    assert (np.diff(values) > 0).all()
+
+
+def test_hypervolume_improvement_without_a_front_or_uncertainty():
+    mean, none = np.array([[1.0, -1.0], [2.0, 3.0]]), np.zeros((2, 2))
+    values = np.exp(log_expected_hypervolume_improvement(mean, none, np.empty((0, 2)), np.zeros(2)))
+    np.testing.assert_allclose(values, [2.0, 0.0], atol=1e-9)
+
+
+@given(hnp.arrays(float, st.tuples(st.integers(0, 12), st.just(2)), elements=st.integers(-3, 3).map(float)))
+def test_the_front_dominates_all_points_and_none_of_its_own(points):
+    kept = points[undominated(points)]
+    for point in points:
+        assert (kept >= point).all(axis=1).any()
+    for i, a in enumerate(kept):
+        assert not any((b >= a).all() for j, b in enumerate(kept) if j != i)
