@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -78,6 +78,25 @@ class Agent(Protocol):
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What the measured points say of the kernels that might explain them.
+
+    Attributes:
+        density: for each kernel that was considered the mean log density, in nats a point, that it gives to points
+            which it has not seen; the higher, the better it foresees.
+        shares: for each description of the candidates its share of the model's variance, in all 1.
+    """
+
+    density: Mapping[str, float]
+    shares: Mapping[str, float]
+
+    @property
+    def preferred(self) -> str:
+        """The kernel that foresees best."""
+        return max(self.density, key=lambda name: self.density[name])
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a model expects at every candidate.
 
@@ -86,12 +105,14 @@ class Prediction:
         std: (n,) standard deviation of a new measurement, its noise included.
         after: number of measured points that it rests on.
         coverage: share of measured points inside their own leave-one-out 90 % interval, or None.
+        evidence: which kernel the measured points prefer, or None.
     """
 
     mean: npt.NDArray[np.float64]
     std: npt.NDArray[np.float64]
     after: int
     coverage: float | None = None
+    evidence: Evidence | None = None
 
 
 @runtime_checkable

@@ -270,12 +270,17 @@ class PhaseChanged(_Event):
 
 
 class Predicted(_Event):
-    """A model's prediction of the whole field was saved: one array, mean and standard deviation stacked."""
+    """A model's prediction of the whole field was saved: one array, mean and standard deviation stacked.
+
+    ``density`` and ``shares`` are what :class:`autoexp.agent.Evidence` holds.
+    """
 
     type: Literal["predicted"] = "predicted"
     after: int
     array: ArrayRef
     coverage: float | None = None
+    density: dict[str, float] = Field(default_factory=dict)
+    shares: dict[str, float] = Field(default_factory=dict)
 
 
 class Warned(_Event):

@@ -196,8 +196,10 @@ class DeepKernelAgent(Model):
     refit_every: int = Field(5, ge=1, le=1000, description="points between refits of the hyperparameters, at least")
     costs: Costs = Field(Costs(), description="what it costs to measure somewhere")
     stop: StopRule | None = Field(None, description="stop before the budget is spent, once little is left to find")
-    kernel: Literal["views", "deep"] = Field(
-        "views", description="frozen views of each patch, or the published network trained with the kernel (torch)"
+    kernel: Literal["views", "deep", "joined"] = Field(
+        "views",
+        description="frozen views of each patch; a network trained with the kernel, as published; or the views, and "
+        "the network where the evidence says that it helps (the latter two need torch)",
     )
 
 

@@ -172,7 +172,16 @@ class Recorder:
         """Save a prediction of the whole field."""
         array = np.stack([prediction.mean, prediction.std]).astype(np.float32)
         ref = self._log.save_array(f"prediction-{prediction.after:06d}", array)
-        self.append(ev.Predicted(after=prediction.after, array=ref, coverage=prediction.coverage))
+        known = prediction.evidence
+        self.append(
+            ev.Predicted(
+                after=prediction.after,
+                array=ref,
+                coverage=prediction.coverage,
+                density=dict(known.density) if known else {},
+                shares=dict(known.shares) if known else {},
+            )
+        )
 
     def energy(self) -> npt.NDArray[np.float64]:
         """Energies of the channels (E,); empty before the first spectrum."""

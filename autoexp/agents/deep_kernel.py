@@ -249,6 +249,6 @@ class DeepKernelPolicy:
 def _model(kernel: str, candidates: Candidates, views: Views, seed: int) -> Model:
     if kernel == "views":
         return FrozenViews(views)
-    from autoexp.models.deep import DeepKernel
+    from autoexp.models.deep import DeepKernel, JoinedKernel
 
-    return DeepKernel(candidates, views, seed)
+    return DeepKernel(candidates, views, seed) if kernel == "deep" else JoinedKernel(candidates, views, seed)

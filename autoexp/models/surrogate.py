@@ -7,31 +7,49 @@ given all outcomes at once therefore predicts, bit by bit, what it would have pr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from autoexp.agent import Prediction
+from autoexp.agent import Evidence, Prediction
 from autoexp.errors import AgentError, MissingDependencyError
 from autoexp.models.features import Views
-from autoexp.models.fit import fit_map
+from autoexp.models.fit import STARTS, fit_map, leave_one_out_density
 from autoexp.models.kernel import Array, Hyperparameters, Priors
 from autoexp.models.posterior import Posterior
 from autoexp.models.targets import Standardisation, is_constant
 from autoexp.plan import Goal
 
 Rows = npt.NDArray[np.intp]
+ALL = "all descriptions"
+POSITION = "position alone"
 LEVEL_90 = 1.6448536269514722
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a fit decides: how candidates are described, and the hyperparameters of the kernel on that."""
+    """What a fit decides: how candidates are described, and the hyperparameters of the kernel on that.
+
+    Attributes:
+        views: of all candidates.
+        hyper: of the kernel on them.
+        density: for each kernel that was considered, how well it foresees; see :class:`autoexp.agent.Evidence`.
+    """
 
     views: Views
     hyper: Hyperparameters
+    density: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What the operator is told of it; None where no kernel was compared with another."""
+        if not self.density:
+            return None
+        shares = self.hyper.variance / self.hyper.signal
+        return Evidence(self.density, dict(zip(self.views.names, shares.tolist(), strict=True)))
 
 
 class Model(Protocol):
@@ -59,7 +77,14 @@ class FrozenViews:
         return Fit(self.views, Priors.of(count).modes(count))
 
     def fit(self, rows: Rows, y: Array, noise: Array) -> Fit:
-        return Fit(self.views, fit_map(tuple(view[rows] for view in self.views.arrays), y, noise))
+        measured = tuple(view[rows] for view in self.views.arrays)
+        hyper = fit_map(measured, y, noise)
+        blind = fit_map(measured[-1:], y, noise, starts=STARTS[:1])
+        density = {
+            ALL: leave_one_out_density(measured, hyper, y, noise),
+            POSITION: leave_one_out_density(measured[-1:], blind, y, noise),
+        }
+        return Fit(self.views, hyper, density)
 
 
 class Surrogate:
@@ -134,7 +159,8 @@ class Surrogate:
             return None
         spread, coverage = posterior.calibration(LEVEL_90)
         mean, std = scale.backward(posterior.mean, posterior.variance + fit.hyper.noise)
-        return Prediction(mean, std * spread.factor(posterior.mean), after=len(posterior), coverage=coverage)
+        std = std * spread.factor(posterior.mean)
+        return Prediction(mean, std, after=len(posterior), coverage=coverage, evidence=fit.evidence)
 
     def calibrated_std(self) -> Array:
         """Standard deviation (n,) of the noise-free standardised target, as far as residuals bear it out."""

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from autoexp import plan as planning
 from autoexp import scalarizers
 from autoexp.errors import PlanError
+from autoexp.state import Settings
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 SCALARIZERS = (
@@ -24,21 +25,30 @@ SCALARIZERS = (
 )
 AGENTS = (
     ("deep-kernel", _("Deep kernel learning")),
-    ("trained-network", _("Deep kernel, trained network")),
+    ("joined-network", _("Deep kernel, network where it helps")),
+    ("trained-network", _("Deep kernel, trained network alone")),
     ("grid", _("Raster")),
     ("random", _("Random points")),
     ("features", _("Bright features")),
 )
+KERNELS = {"deep-kernel": "views", "joined-network": "joined", "trained-network": "deep"}
 ACQUISITIONS = (
     ("upper-confidence-bound", _("Find the interesting fraction")),
     ("expected-improvement", _("Find the extreme")),
     ("maximum-variance", _("Learn the whole map")),
     ("probability-of-improvement", _("Improve as surely as possible")),
     ("thompson-sampling", _("Follow a random draw")),
+    ("expected-hypervolume-improvement", _("Trade two values against each other")),
 )
 PARAMETERS = {"upper-confidence-bound": "beta", "expected-improvement": "xi", "probability-of-improvement": "xi"}
 GOALS = (("maximize", _("high values")), ("minimize", _("low values")))
-CHOICES = {"scalarizer": SCALARIZERS, "agent": AGENTS, "acquisition": ACQUISITIONS, "goal": GOALS}
+CHOICES = {
+    "scalarizer": SCALARIZERS,
+    "agent": AGENTS,
+    "acquisition": ACQUISITIONS,
+    "goal": GOALS,
+    "other_goal": GOALS,
+}
 
 DEFAULTS: dict[str, typing.Any] = {
     "fov_nm": 500.0,
@@ -53,6 +63,9 @@ DEFAULTS: dict[str, typing.Any] = {
     "acquisition": 0,
     "goal": 0,
     "parameter": 2.0,
+    "other_low_eV": 2.0,
+    "other_high_eV": 2.6,
+    "other_goal": 0,
     "patch_px": 16,
     "stride_px": 8,
     "seeds": 10,
@@ -60,11 +73,14 @@ DEFAULTS: dict[str, typing.Any] = {
     "binning": 1,
     "points": 60,
     "minutes": 0.0,
+    "enough": 0.0,
+    "drift_every": 0,
     "target": None,
 }
 KEY = "autoexp/form"
 WINDOW = "autoexp-window"
 SECOND_WINDOW = "autoexp-second-window"
+OTHER_WINDOW = "autoexp-other-window"
 
 
 class PlanForm:
@@ -126,12 +142,28 @@ class PlanForm:
     @property
     def learns(self) -> bool:
         """Whether the chosen agent learns."""
-        return self.agent_kind in ("deep-kernel", "trained-network")
+        return self.agent_kind in KERNELS
 
     @property
     def acquisition_kind(self) -> str:
         """Kind of the chosen acquisition function."""
         return ACQUISITIONS[self.value("acquisition") or 0][0]
+
+    @property
+    def compares(self) -> bool:
+        """Whether two values are traded against each other."""
+        return self.learns and self.acquisition_kind == "expected-hypervolume-improvement"
+
+    def make_second(self) -> scalarizers.Scalarizer | None:
+        """The second scalarizer, where two values are traded against each other.
+
+        Raises:
+            PlanError: its window is none.
+        """
+        if not self.compares:
+            return None
+        window = {"low_eV": self.value("other_low_eV"), "high_eV": self.value("other_high_eV")}
+        return scalarizers.parse_scalarizer({"kind": "window", **window})
 
     def make_scalarizer(self) -> scalarizers.Scalarizer:
         """The scalarizer that the fields describe.
@@ -154,8 +186,8 @@ class PlanForm:
             given = window
         return scalarizers.parse_scalarizer({"kind": kind, **given})
 
-    def make_agent(self) -> planning.AgentSpec:
-        """The agent that the fields describe."""
+    def make_agent(self, known: planning.AgentSpec | None = None) -> planning.AgentSpec:
+        """The agent that the fields describe; what they cannot say is as in ``known``, if that is of the same kind."""
         kind = self.agent_kind
         if kind == "grid":
             return planning.GridAgent()
@@ -163,13 +195,25 @@ class PlanForm:
             return planning.RandomAgent()
         if kind == "features":
             return planning.FeatureAgent(size_px=max(1.0, self.value("patch_px") / 2))
+        hidden = ("refit_every", "costs")
+        alike = isinstance(known, planning.DeepKernelAgent)
+        known_only = {name: getattr(known, name) for name in hidden} if alike else {}
         return _checked(
             planning.DeepKernelAgent,
             acquisition=self._acquisition(),
             goal=GOALS[self.value("goal") or 0][0],
             seeds=self.value("seeds"),
-            kernel="deep" if kind == "trained-network" else "views",
+            stop=self._stop(known),
+            **known_only,
+            kernel=KERNELS[kind],
         )
+
+    def _stop(self, known: planning.AgentSpec | None) -> dict[str, float] | None:
+        within = self.value("enough")
+        if not within:
+            return None
+        rule = known.stop if isinstance(known, planning.DeepKernelAgent) else None
+        return {"within": within, **({"risk": rule.risk} if rule else {})}
 
     def make_budget(self) -> planning.Budget:
         """The budget that the fields describe."""
@@ -191,10 +235,13 @@ class PlanForm:
         labels = {"edge": (_("edge"), _("background")), "ratio": (_("numerator"), _("denominator"))}
         one, two = labels.get(self.scalarizer_kind, (_("look here"), ""))
         windows = [(WINDOW, one, first)]
-        return [*windows, (SECOND_WINDOW, two, second)] if two else windows
+        windows += [(SECOND_WINDOW, two, second)] if two else []
+        other = ("other_low_eV", "other_high_eV")
+        return [*windows, (OTHER_WINDOW, _("and here"), other)] if self.compares else windows
 
-    def show(self, scalarizer: scalarizers.Scalarizer, agent: planning.AgentSpec, budget: planning.Budget) -> None:
+    def show(self, settings: Settings) -> None:
         """Set the fields to what is in force in a run; what the fields cannot express is left as it is."""
+        scalarizer, budget = settings.scalarizer, settings.budget
         told = scalarizer.model_dump()
         kinds = [kind for kind, _label in SCALARIZERS]
         values: dict[str, typing.Any] = {"points": budget.points, "minutes": (budget.time_s or 0.0) / 60}
@@ -206,7 +253,9 @@ class PlanForm:
             found = told.get(f"background_{source}") if scalarizer.kind == "edge" else second.get(source)
             if scalarizer.kind in ("edge", "ratio") and found is not None:
                 values[name] = found
-        self.set(**values, **_agent_fields(agent))
+        if isinstance(settings.second, scalarizers.Window):
+            values |= {"other_low_eV": settings.second.low_eV, "other_high_eV": settings.second.high_eV}
+        self.set(**values, **_agent_fields(settings.agent))
 
     def make_plan(self, name: str, scan: str, camera: str, regions: tuple[planning.Region, ...] = ()) -> planning.Plan:
         """The whole plan.
@@ -224,13 +273,17 @@ class PlanForm:
                 planning.SpectrumSpec, exposure_s=self.value("exposure_ms") / 1000, binning=self.value("binning")
             ),
             scalarizer=self.make_scalarizer(),
+            second=self.make_second(),
             agent=self.make_agent(),
+            drift={"every": self.value("drift_every")} if self.value("drift_every") else None,
             budget=self.make_budget(),
             regions=regions,
         )
 
     def _acquisition(self) -> dict[str, typing.Any]:
         kind = self.acquisition_kind
+        if kind == "expected-hypervolume-improvement":
+            return {"kind": kind, "second_goal": GOALS[self.value("other_goal") or 0][0]}
         return {"kind": kind, **({PARAMETERS[kind]: self.value("parameter")} if kind in PARAMETERS else {})}
 
     def _changed(self, _value: typing.Any) -> None:
@@ -247,17 +300,27 @@ def _agent_fields(agent: planning.AgentSpec) -> dict[str, typing.Any]:
         return {"agent": kinds.index(agent.kind)} if agent.kind in kinds else {}
     acquisition = agent.acquisition
     parameter = PARAMETERS.get(acquisition.kind)
+    other_goal = getattr(acquisition, "second_goal", None)
     return {
-        "agent": kinds.index("trained-network" if agent.kernel == "deep" else "deep-kernel"),
+        "agent": kinds.index(next(kind for kind, kernel in KERNELS.items() if kernel == agent.kernel)),
         "acquisition": _kinds("acquisition").index(acquisition.kind),
         "goal": _kinds("goal").index(agent.goal),
         "seeds": agent.seeds,
         **({"parameter": getattr(acquisition, parameter)} if parameter else {}),
+        **({"other_goal": _kinds("goal").index(other_goal)} if other_goal else {}),
+        "enough": agent.stop.within if agent.stop else 0.0,
     }
 
 
 class OptionalNumber:
-    """A number that may be left out; nothing is shown for zero."""
+    """A number that may be left out; nothing is shown for zero.
+
+    Args:
+        whole: whether it is a whole one.
+    """
+
+    def __init__(self, whole: bool = False):
+        self._whole = whole
 
     def convert(self, value: float | None) -> str | None:
         """As text."""
@@ -265,7 +328,10 @@ class OptionalNumber:
 
     def convert_back(self, formatted_value: str | None) -> float | None:
         """From text; nothing is zero."""
-        return Converter.FloatToStringConverter().convert_back(formatted_value) if formatted_value else 0.0
+        if not formatted_value:
+            return 0.0
+        value = Converter.FloatToStringConverter().convert_back(formatted_value)
+        return int(value) if self._whole and value is not None else value
 
 
 M = typing.TypeVar("M", bound=planning.Model)

@@ -43,6 +43,8 @@ class Helm:
         self._form_changed = False
         self._undone = engine.state.undone
         self._requested: set[str] = set()
+        if engine.state.settings is not None:  # the run is resumed: an edit must not bring in what was entered since
+            form.show(engine.state.settings)
 
     def close(self) -> None:
         """Stop watching."""
@@ -91,7 +93,7 @@ class Helm:
         settings = self._engine.state.settings
         if settings is None:
             return
-        self._form.show(settings.scalarizer, settings.agent, settings.budget)
+        self._form.show(settings)
         self._draw_regions()
         self._show_windows()
         self._form_changed = self._graphics_changed = False
@@ -127,15 +129,20 @@ class Helm:
             return
         form = self._form
         try:
-            scalarizer, agent, budget = form.make_scalarizer(), form.make_agent(), form.make_budget()
+            scalarizer, second, budget = form.make_scalarizer(), form.make_second(), form.make_budget()
+            agent = form.make_agent(settings.agent)
         except AutoexpError as error:
             self._say(str(error))
             return
         self._say("")
         if scalarizer != settings.scalarizer:
             self._engine.steer(ev.SetScalarizer(scalarizer=scalarizer))
-        if agent != settings.agent:
-            self._engine.steer(ev.SetAgent(agent=agent))
+        # a compromise needs two values, so the second one comes before it and goes after it
+        changes: list[ev.Steering] = [ev.SetAgent(agent=agent)] if agent != settings.agent else []
+        if second != settings.second:
+            changes.insert(0 if second else len(changes), ev.SetSecond(scalarizer=second))
+        for change in changes:
+            self._engine.steer(change)
         if budget != settings.budget:
             self._engine.steer(ev.SetBudget(budget=budget))
 

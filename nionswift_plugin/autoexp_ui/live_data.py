@@ -43,6 +43,10 @@ class LiveItem(typing.Protocol):
         """Draw it, quickly."""
         ...
 
+    def close(self) -> None:
+        """Nothing more is drawn; end what is done beside."""
+        return
+
 
 class LiveData:
     """The data items of one run.
@@ -131,6 +135,8 @@ class LiveData:
 
     def close(self) -> None:
         """Let go of everything, written or not."""
+        for part in self._parts:
+            part.close()
         while self._steps:
             self._steps.pop(0)()
         for key in list(self._items):

@@ -15,6 +15,7 @@ from nion.swift.model import Graphics
 from autoexp.agent import Prediction
 from autoexp.runlog import RunReader, stored_spectra
 from autoexp.state import Point, RunState
+from nionswift_plugin.autoexp_ui.feature_space import FeatureSpace
 from nionswift_plugin.autoexp_ui.live_data import LiveData, LiveItem, View
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
@@ -25,7 +26,7 @@ COUNTS = Calibration.Calibration(units="counts")
 SEQUENCE = DataAndMetadata.DataDescriptor(True, 0, 1)
 
 
-class OverviewWithPoints:
+class OverviewWithPoints(LiveItem):
     """The overview, and on it the numbered points; failed ones with a cross."""
 
     interval_s = 0.25
@@ -66,7 +67,7 @@ class OverviewWithPoints:
         return [p for p in points if p.id not in self._drawn and p.status in ("measured", "failed")]
 
 
-class SpectraStack:
+class SpectraStack(LiveItem):
     """All spectra in one item: thousands of items would bring Swift to its knees.
 
     A small stack grows in memory and is written at the end, like the other results. A large one would stop the window
@@ -142,7 +143,7 @@ class SpectraStack:
         )
 
 
-class LatestSpectrum:
+class LatestSpectrum(LiveItem):
     """The spectrum that was taken last, on which the scalarizer's windows are drawn."""
 
     interval_s = 0.6
@@ -169,7 +170,7 @@ class LatestSpectrum:
         self._live.show("latest", _("Latest spectrum"), xdata, _logarithmic if _has_zero_loss(state) else None)
 
 
-class LearningCurve:
+class LearningCurve(LiveItem):
     """Best value so far, and the value of each spectrum, against the number of points."""
 
     interval_s = 1.5
@@ -208,7 +209,7 @@ class LearningCurve:
         display_item.title = self._live.titled(_("Learning curve"))
 
 
-class Map:
+class Map(LiveItem):
     """What the model expects over the whole field, or how unsure it is.
 
     Args:
@@ -264,6 +265,7 @@ def parts(live: LiveData) -> list[LiveItem]:
         LearningCurve(live),
         Map(live, "prediction", _("Prediction"), "viridis", lambda prediction: prediction.mean),
         Map(live, "uncertainty", _("Uncertainty"), "magma", lambda prediction: prediction.std),
+        FeatureSpace(live),
     ]
 
 

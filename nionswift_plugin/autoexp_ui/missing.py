@@ -17,7 +17,7 @@ def no_instrument() -> str:
 
 def libraries(agent_kind: str) -> str:
     """For an agent whose libraries are not installed, with the line that installs them; empty if nothing is missing."""
-    if agent_kind != "trained-network":
+    if agent_kind not in ("trained-network", "joined-network"):
         return ""
     absent = [name for name in ("torch", "gpytorch") if importlib.util.find_spec(name) is None]
     if not absent:

@@ -25,6 +25,7 @@ TEXTS = (
     "progress",
     "reason",
     "best",
+    "model",
     "message",
     "unfinished",
     "pause",
@@ -42,6 +43,8 @@ FLAGS = (
     "has_target",
     "learns",
     "has_parameter",
+    "compares",
+    "has_model",
     "has_unfinished",
     "has_message",
     "can_report",
@@ -93,7 +96,7 @@ class PanelHandler(Declarative.Handler):
         self.flags = Models(FLAGS, False)
         self.integer = Converter.IntegerToStringConverter()
         self.number = Converter.FloatToStringConverter("{:g}")
-        self.optional = form_module.OptionalNumber()
+        self.optional, self.whole = form_module.OptionalNumber(), form_module.OptionalNumber(whole=True)
         self.wide, self.narrow = texts.Wrapped(52), texts.Wrapped(36)
         self.progress_value = Model.PropertyModel[int](0)
         self.ui_view = view.build_view()
@@ -192,6 +195,7 @@ class PanelHandler(Declarative.Handler):
             two_windows=kind in ("edge", "ratio"),
             has_target=kind == "similarity",
             learns=learns,
+            compares=form.compares,
             has_parameter=learns and acquisition in form_module.PARAMETERS,
         )
         self.texts.set(
@@ -219,6 +223,7 @@ class PanelHandler(Declarative.Handler):
         experiment = self.experiment
         identity = experiment.identity()
         running, waiting = experiment.running, status.phase in ("paused", "suspended")
+        model = texts.model(experiment.engine.prediction if experiment.engine else None)
         message = experiment.message or missing.libraries(self.form.agent_kind)
         self.flags.set(
             simulated=identity is not None and identity.simulated,
@@ -228,6 +233,7 @@ class PanelHandler(Declarative.Handler):
             can_pause=running and (waiting or status.phase == "running"),
             can_undo=running and status.can_undo,
             has_message=bool(message),
+            has_model=bool(model),
             can_report=status.ending is not None and not running and not experiment.busy,
         )
         self.texts.set(
@@ -237,6 +243,7 @@ class PanelHandler(Declarative.Handler):
             progress=texts.progress(status) if status.run_id else "",
             reason=self._reason(status),
             best=self._best(status),
+            model=model,
             message=message,
         )
         self.progress_value.value = int(100 * status.progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 
+from autoexp.agent import Prediction
 from autoexp.status import Status
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
@@ -31,6 +32,41 @@ def quantity(value: float, units: str) -> str:
     """A value with its units, short."""
     text = f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3g}"
     return f"{text} {units}".strip()
+
+
+NAMES = {
+    "derivatives": _("edges and spots"),
+    "patch": _("patches"),
+    "random": _("texture"),
+    "deep": _("the network"),
+    "position": _("place"),
+    "all descriptions": _("all descriptions"),
+    "position alone": _("place alone"),
+    "with the network": _("the network as well"),
+}
+
+
+def model(prediction: Prediction | None) -> str:
+    """What the predicted map rests on, and what the points say of it; empty where there is no such model."""
+    if prediction is None:
+        return ""
+    parts = []
+    if prediction.coverage is not None:
+        parts.append(_("Map: 90 % intervals hold {share:.0%} of the points.").format(share=prediction.coverage))
+    evidence = prediction.evidence
+    if evidence is not None:
+        shares = sorted(evidence.shares.items(), key=lambda item: -item[1])
+        said = ", ".join(f"{NAMES.get(name, name)} {share:.0%}" for name, share in shares if share >= 0.005)
+        parts.append(_("It rests on {shares}.").format(shares=said))
+        best = evidence.preferred
+        others = [
+            f"{NAMES.get(name, name)} {density - evidence.density[best]:+.2f}"
+            for name, density in evidence.density.items()
+            if name != best
+        ]
+        said = _("{best} foresee best").format(best=NAMES.get(best, best))
+        parts.append(f"{said[0].upper()}{said[1:]} ({', '.join(others)} nats a point).")
+    return " ".join(parts)
 
 
 def progress(status: Status) -> str:

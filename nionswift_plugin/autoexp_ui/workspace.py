@@ -7,7 +7,7 @@ import typing
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 WORKSPACE_ID = "org.autoexp.workspace"
-PLACES = ("overview", "latest", "curve", "prediction", "uncertainty")
+PLACES = ("overview", "latest", "curve", "prediction", "uncertainty", "features")
 
 
 def arrange(document_controller: typing.Any, live: typing.Any) -> bool:
@@ -37,7 +37,7 @@ def arrange(document_controller: typing.Any, live: typing.Any) -> bool:
 
 
 def _layout() -> dict[str, typing.Any]:
-    """The overview large, the two maps beside it one above the other, latest spectrum and learning curve below.
+    """The overview large, the two maps and the feature space below it, latest spectrum and learning curve beside.
 
     None of the panels is selected: Swift would build its inspector anew for every result.
     """
@@ -48,7 +48,7 @@ def _layout() -> dict[str, typing.Any]:
     def split(orientation: str, splits: list[float], *children: dict[str, typing.Any]) -> dict[str, typing.Any]:
         return {"type": "splitter", "orientation": orientation, "splits": splits, "children": list(children)}
 
-    maps = split("horizontal", [0.5, 0.5], image("prediction"), image("uncertainty"))
+    maps = split("horizontal", [1 / 3] * 3, image("prediction"), image("uncertainty"), image("features"))
     return split(
         "horizontal",
         [0.62, 0.38],

@@ -112,7 +112,7 @@ def make_window(plasmonic, settings):
             Configuration(stem, settings.folder), is_eels=True
         ) as context:
             window = Window(context)
-            window.handler.form.set(fov_nm=400.0, pixels=64, dwell_us=1.0, points=8, patch_px=8, stride_px=4, agent=3)
+            window.handler.form.set(fov_nm=400.0, pixels=64, dwell_us=1.0, points=8, patch_px=8, stride_px=4, agent=4)
             try:
                 yield window
             finally:

@@ -7,9 +7,11 @@ import pytest
 from nion.swift.model import Graphics
 
 from autoexp import events as ev
+from autoexp import plan as planning
 from autoexp.errors import AutoexpError, InstrumentBusyError, PlanError
 from autoexp.lock import InstrumentLock
 from autoexp.runlog import RunReader
+from autoexp.state import Settings
 from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences
 from nionswift_plugin.autoexp_ui import acquisition_method
@@ -108,6 +110,61 @@ def test_fields_steer_while_it_runs_and_undo_takes_it_back(window):
     assert window.experiment.engine.state.settings.scalarizer.low_eV == 1.1
     window.finish()
     assert window.experiment.status.ending == "completed"
+
+
+def test_two_values_are_traded_and_given_up_again_while_it_runs(window):
+    window.handler.form.set(agent=0, points=400, seeds=4)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.status.points >= 5)
+    kinds = [kind for kind, _label in form_module.ACQUISITIONS]
+    window.handler.form.set(acquisition=kinds.index("expected-hypervolume-improvement"), other_goal=1)
+    assert window.handler.flags.compares.value
+    window.until(lambda: window.experiment.engine.state.settings.second is not None)
+    window.until(lambda: window.experiment.engine.state.settings.agent.acquisition.kind == kinds[-1])
+    assert window.experiment.engine.state.settings.agent.acquisition.second_goal == "minimize"
+    window.until(lambda: all(p.second is not None for p in window.experiment.engine.state.measured))
+    window.handler.form.set(acquisition=0)
+    window.until(lambda: window.experiment.engine.state.settings.second is None)
+    assert not [s for s in events(window, ev.Steered) if s.refused]
+    window.handler.handle_undo(None)
+    window.until(lambda: window.experiment.engine.state.settings.second is not None)
+    window.handler.handle_stop(None)
+    window.finish()
+
+
+def test_drift_and_enough_go_into_the_plan_and_the_model_is_put_into_words(window):
+    window.handler.form.set(agent=0, points=30, seeds=5, drift_every=8, enough=0.01)
+    window.handler.handle_start(None)
+    window.finish()
+    state = window.experiment.engine.state
+    assert state.plan.drift.every == 8
+    assert state.plan.agent.stop.within == 0.01
+    assert [look.exposures for look in state.looks] == [8, 16, 24]
+    assert "Map: 90 % intervals hold" in window.handler.texts.model.value
+    assert "It rests on" in window.handler.texts.model.value
+    assert "nats a point" in window.handler.texts.model.value
+    assert window.handler.flags.has_model.value
+
+
+def test_the_way_through_feature_space_is_drawn(window):
+    window.handler.form.set(points=40)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.live is not None and window.experiment.live.item("features") is not None)
+    live = window.experiment.live
+    window.finish()
+    image = live.item("features").xdata
+    assert image.is_data_rgb_type
+    assert image.data_shape[:2] == (192, 192)
+    colored = (np.ptp(image.data.astype(int), axis=-1) > 30).sum()
+    assert colored > 40
+
+
+def test_what_the_panel_cannot_say_survives_an_edit(window):
+    known = planning.DeepKernelAgent(costs=planning.Costs(travel=1.0), stop=planning.StopRule(within=0.5, risk=0.01))
+    window.handler.form.show(Settings.of(planning.Plan(agent=known)))
+    assert window.handler.form.value("enough") == 0.5
+    assert window.handler.form.make_agent(known) == known
+    assert window.handler.form.make_agent().costs == planning.Costs()
 
 
 def test_regions_drawn_before_and_during_a_run_are_obeyed(window):

@@ -16,7 +16,7 @@ async def run(app, window, out):
     experiment = handler.experiment
     controller = handler.experiment._instrument().stem
     before = controller.probe_position
-    handler.form.set(points=2000, stride_px=4, agent=3)
+    handler.form.set(points=2000, stride_px=4, agent=4)
     await click(handler.start_button)
     await until(lambda: experiment.status.points >= 5, 60, "five points")
     handler.handle_exclude(None)

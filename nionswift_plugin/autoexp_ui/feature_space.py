@@ -1,0 +1,115 @@
+"""The way of a run through the space of structures: where patches that look alike lie side by side."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+import threading
+import typing
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+from nion.data import DataAndMetadata
+
+from autoexp.models.latent import density, latent_map
+from autoexp.patches import cut
+from autoexp.plan import PatchSpec
+from autoexp.runlog import RunReader
+from autoexp.state import Point, RunState
+from autoexp.threads import one_blas_thread
+from nionswift_plugin.autoexp_ui.live_data import LiveData, LiveItem, View
+from nionswift_plugin.autoexp_ui.translation import translate as _
+
+SIDE = 192
+MARGIN = 8
+CROWD = 120
+PATH = (0x99, 0x5E, 0x00)
+NEWEST = (0xFF, 0xFF, 0xFF)
+# the ends and three steps of the color map viridis
+SCALE = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], float)
+
+log = logging.getLogger(__name__)
+Image = npt.NDArray[np.uint8]
+
+
+class FeatureSpace(LiveItem):
+    """All candidates as a gray cloud, and in it the measured points, colored by their values, in their order."""
+
+    interval_s = 2.0
+
+    def __init__(self, live: LiveData):
+        self._live = live
+        self._places: _Places | None = None
+        self._drawn: list[int] = []
+
+    def stale(self, view: View) -> bool:
+        if self._places is None and view.state.plan is not None and view.state.prepared is not None:
+            self._places = _Places(self._live.folder, view.state)
+        ready = self._places is not None and self._places.found is not None
+        return ready and self._drawn != [p.id for p in _seen(view.state)]
+
+    def draw(self, view: View) -> None:
+        assert self._places is not None and self._places.found is not None
+        seen = _seen(view.state)
+        self._drawn = [p.id for p in seen]
+        image = picture(self._places.found, seen)
+        # Swift keeps colors as blue, green, red
+        xdata = DataAndMetadata.new_data_and_metadata(image[..., ::-1].copy(), metadata=self._live.about(view.state))
+        self._live.show("features", _("Feature space"), xdata)
+
+    def close(self) -> None:
+        """Stop working at it."""
+        if self._places is not None:
+            self._places.cancelled.set()
+
+
+class _Places:
+    """Where the candidates lie; found on a thread of its own, which knows nothing of the window."""
+
+    def __init__(self, folder: pathlib.Path, state: RunState):
+        self.found: npt.NDArray[np.float32] | None = None
+        self.cancelled = threading.Event()
+        assert state.plan is not None and state.prepared is not None
+        arguments = folder, state.prepared.overview, state.plan.patches, state.plan.seed
+        threading.Thread(target=self._work, args=arguments, name="autoexp-feature-space", daemon=True).start()
+
+    def _work(self, folder: pathlib.Path, overview: typing.Any, patches: PatchSpec, seed: int) -> None:
+        try:
+            with one_blas_thread():
+                candidates = cut(RunReader(folder).array(overview), patches)
+                self.found = latent_map(candidates, seed, self.cancelled)
+        except Exception:  # a picture less; the run and everything else goes on
+            log.exception("The feature space of %s cannot be shown.", folder)
+
+
+def picture(places: npt.NDArray[np.float32], points: list[Point]) -> Image:
+    """Red, green and blue (SIDE, SIDE, 3) of the cloud, the way through it, and the points."""
+    inner = SIDE - 2 * MARGIN
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    image[MARGIN:-MARGIN, MARGIN:-MARGIN] = (CROWD * density(places, inner))[..., None]
+    if not points:
+        return image
+    spots = MARGIN + np.round(places[[p.candidate for p in points]] * (inner - 1)).astype(int)
+    for a, b in pairwise(spots):
+        line = np.linspace(a, b, int(np.abs(b - a).max()) + 1).round().astype(int)
+        image[line[:, 0], line[:, 1]] = PATH
+    colors = _colors(np.array([p.value for p in points]))
+    for (y, x), color in zip(spots, colors, strict=True):
+        image[y - 1 : y + 2, x - 1 : x + 2] = color
+    y, x = spots[-1]
+    frame = image[y - 3 : y + 4, x - 3 : x + 4]
+    frame[[0, -1]] = frame[:, [0, -1]] = NEWEST
+    return image
+
+
+def _seen(state: RunState) -> list[Point]:
+    return [p for p in state.scored if p.candidate is not None]
+
+
+def _colors(values: npt.NDArray[np.float64]) -> Image:
+    """Colors (n, 3) from the lowest value, dark, to the highest, bright."""
+    extent = float(np.ptp(values))
+    share = (values - values.min()) / extent if extent > 0 else np.full(len(values), 0.5)
+    steps = np.linspace(0, 1, len(SCALE))
+    return np.stack([np.interp(share, steps, SCALE[:, channel]) for channel in range(3)], axis=1).astype(np.uint8)
