@@ -23,8 +23,10 @@ from nionswift_plugin.autoexp_ui.translation import translate as _
 
 SIDE = 192
 MARGIN = 8
-CROWD = 120
-PATH = (0x99, 0x5E, 0x00)
+CELL = 4
+CROWD = 40, 190
+STEPS = 12
+PATH = (0xE6, 0x9F, 0x00)
 NEWEST = (0xFF, 0xFF, 0xFF)
 # the ends and three steps of the color map viridis
 SCALE = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], float)
@@ -34,7 +36,7 @@ Image = npt.NDArray[np.uint8]
 
 
 class FeatureSpace(LiveItem):
-    """All candidates as a gray cloud, and in it the measured points, colored by their values, in their order."""
+    """All candidates as a gray cloud, in it the measured points, colored by their values, and the latest steps."""
 
     interval_s = 2.0
 
@@ -84,18 +86,21 @@ class _Places:
 
 
 def picture(places: npt.NDArray[np.float32], points: list[Point]) -> Image:
-    """Red, green and blue (SIDE, SIDE, 3) of the cloud, the way through it, and the points."""
+    """Red, green and blue (SIDE, SIDE, 3) of the cloud, the latest steps through it, and the points."""
     inner = SIDE - 2 * MARGIN
     image = np.zeros((SIDE, SIDE, 3), np.uint8)
-    image[MARGIN:-MARGIN, MARGIN:-MARGIN] = (CROWD * density(places, inner))[..., None]
+    crowd = density(places, inner // CELL)
+    gray = np.where(crowd > 0, CROWD[0] + (CROWD[1] - CROWD[0]) * crowd, 0)
+    image[MARGIN:-MARGIN, MARGIN:-MARGIN] = np.kron(gray, np.ones((CELL, CELL)))[..., None]
     if not points:
         return image
-    spots = MARGIN + np.round(places[[p.candidate for p in points]] * (inner - 1)).astype(int)
-    for a, b in pairwise(spots):
+    spots = MARGIN + np.round(places[[p.candidate or 0 for p in points]] * (inner - 1)).astype(int)
+    for a, b in pairwise(spots[-STEPS - 1 :]):
         line = np.linspace(a, b, int(np.abs(b - a).max()) + 1).round().astype(int)
         image[line[:, 0], line[:, 1]] = PATH
     colors = _colors(np.array([p.value for p in points]))
     for (y, x), color in zip(spots, colors, strict=True):
+        image[y - 2 : y + 3, x - 2 : x + 3] = 0
         image[y - 1 : y + 2, x - 1 : x + 2] = color
     y, x = spots[-1]
     frame = image[y - 3 : y + 4, x - 3 : x + 4]

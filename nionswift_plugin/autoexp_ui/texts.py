@@ -35,7 +35,7 @@ def quantity(value: float, units: str) -> str:
 
 
 NAMES = {
-    "derivatives": _("edges and spots"),
+    "derivatives": _("edges"),
     "patch": _("patches"),
     "random": _("texture"),
     "deep": _("the network"),
@@ -52,21 +52,25 @@ def model(prediction: Prediction | None) -> str:
         return ""
     parts = []
     if prediction.coverage is not None:
-        parts.append(_("Map: 90 % intervals hold {share:.0%} of the points.").format(share=prediction.coverage))
+        parts.append(_("Map: 90 % intervals hold {share}.").format(share=_percent(prediction.coverage)))
     evidence = prediction.evidence
     if evidence is not None:
         shares = sorted(evidence.shares.items(), key=lambda item: -item[1])
-        said = ", ".join(f"{NAMES.get(name, name)} {share:.0%}" for name, share in shares if share >= 0.005)
-        parts.append(_("It rests on {shares}.").format(shares=said))
+        said = ", ".join(f"{NAMES.get(name, name)} {_percent(share)}" for name, share in shares if share >= 0.005)
+        parts.append(f"{_('Based on')} {said}.")
         best = evidence.preferred
         others = [
-            f"{NAMES.get(name, name)} {density - evidence.density[best]:+.2f}"
+            f"{NAMES.get(name, name)} {density - evidence.density[best]:.2f}".replace("-", "\N{MINUS SIGN}")
             for name, density in evidence.density.items()
             if name != best
         ]
-        said = _("{best} foresee best").format(best=NAMES.get(best, best))
-        parts.append(f"{said[0].upper()}{said[1:]} ({', '.join(others)} nats a point).")
+        said = _("Foresight: {best} best, {others}.")
+        parts.append(said.format(best=NAMES.get(best, best), others=", ".join(others)))
     return " ".join(parts)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def progress(status: Status) -> str:

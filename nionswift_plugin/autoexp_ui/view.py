@@ -342,7 +342,8 @@ def _run(u: typing.Any) -> typing.Any:
             "model",
             name="model_label",
             visible="@binding(flags.has_model.value)",
-            tool_tip=_("What the predicted map rests on, and how well the model foresees points that it has not seen"),
+            tool_tip=_("What the predicted map is based on, and which description foresees best what was not seen:\n")
+            + _("the difference in the log density of such points, nats a point. Below \N{MINUS SIGN}0.1 it matters."),
         ),
         _text(u, "message", color="#A33A00", visible="@binding(flags.has_message.value)"),
         spacing=4,

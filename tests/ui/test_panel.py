@@ -141,8 +141,8 @@ def test_drift_and_enough_go_into_the_plan_and_the_model_is_put_into_words(windo
     assert state.plan.agent.stop.within == 0.01
     assert [look.exposures for look in state.looks] == [8, 16, 24]
     assert "Map: 90 % intervals hold" in window.handler.texts.model.value
-    assert "It rests on" in window.handler.texts.model.value
-    assert "nats a point" in window.handler.texts.model.value
+    assert "Based on" in window.handler.texts.model.value
+    assert "Foresight:" in window.handler.texts.model.value
     assert window.handler.flags.has_model.value
 
 
