@@ -132,3 +132,20 @@ class Finisher(Protocol):
     def finished(self) -> str:
         """Why nothing more need be measured, in words for the operator; empty while there is something."""
         ...
+
+
+@runtime_checkable
+class Forethinker(Protocol):
+    """An agent with long work that later decisions need, which may be done meanwhile, on another thread; optional.
+
+    Decisions may be asked for while it goes on, and must come out the same whether it was done beforehand or not.
+    """
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to do."""
+        ...
+
+    def work_ahead(self) -> None:
+        """Do it."""
+        ...

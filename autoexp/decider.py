@@ -11,20 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
 
 import numpy as np
 
-from autoexp.agent import Agent, Finisher, Prediction, Predictor, Suggestion
+from autoexp.agent import Agent, Finisher, Forethinker, Prediction, Predictor, Suggestion
 from autoexp.agents import make_agent
 from autoexp.agents.space_filling import SpaceFillingPolicy
 from autoexp.patches import Candidates
 from autoexp.plan import Plan
 from autoexp.state import RunState
-from autoexp.threads import one_blas_thread
+from autoexp.threads import Call, one_blas_thread
 
 RETRIES = 3
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,33 +59,9 @@ def allowed_in(candidates: Candidates, state: RunState) -> Candidates:
     return restricted.within(state.shifts()) if state.looks else restricted
 
 
-class Call(Generic[T]):
-    """One call on a thread of its own; daemonic, since an agent that hangs must not keep the program alive."""
-
-    def __init__(self, call: Callable[[], T], name: str):
-        self._call = call
-        self._done = threading.Event()
-        self._result: list[T] = []
-        self._error: BaseException | None = None
-        threading.Thread(target=self._work, name=name, daemon=True).start()
-
-    def _work(self) -> None:
-        try:
-            self._result.append(self._call())
-        except BaseException as error:  # handed to whoever asks for the result
-            self._error = error
-        finally:
-            self._done.set()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Whether the call has ended, waiting at most so long."""
-        return self._done.wait(timeout_s)
-
-    def result(self) -> T:
-        """What the call returned; raises what it raised."""
-        if self._error is not None:
-            raise self._error
-        return self._result[0]
+def _work(agent: Forethinker) -> None:
+    with one_blas_thread():
+        agent.work_ahead()
 
 
 @dataclass
@@ -182,6 +156,8 @@ class Decider:
             agent = self._learn(advisor, state)
             suggestion, warning = self._ask(agent, state)
             prediction = agent.predict() if isinstance(agent, Predictor) else None
+        if isinstance(agent, Forethinker) and agent.has_work:
+            Call(lambda: _work(agent), "autoexp-work-ahead")
         return Decision(
             suggestion,
             agent.name if warning is None else SpaceFillingPolicy.name,

@@ -20,6 +20,7 @@ ALL = {
     "import": plugin.importing,
     "event-loop": plugin.event_loop,
     "decision": decisions.decision,
+    "steering": decisions.steering,
     "scaling": decisions.scaling,
     "memory": decisions.memory,
 }

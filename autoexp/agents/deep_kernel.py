@@ -109,11 +109,26 @@ class DeepKernelPolicy:
             second = outcome.second if outcome.status == "ok" else None
             if self._second is not None and second is not None and np.isfinite(second):
                 self._second.learn(row, second, outcome.second_noise)
-        for surrogate in (self._surrogate, self._second):
-            if surrogate is not None and self._views.structured:
+        if self._views.structured:
+            for surrogate in self._surrogates:
                 surrogate.refresh()
         self._prediction = self._surrogate.predict()
         self._finished = self._enough()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a refit may be made while a spectrum is being taken."""
+        return any(surrogate.has_work for surrogate in self._surrogates)
+
+    def work_ahead(self) -> None:
+        """Make the refits that are due; decisions need them a few spectra later."""
+        for surrogate in self._surrogates:
+            if surrogate.has_work:
+                surrogate.work_ahead()
+
+    @property
+    def _surrogates(self) -> list[Surrogate]:
+        return [self._surrogate, *([self._second] if self._second is not None else [])]
 
     def predict(self) -> Prediction | None:
         """Mean and standard deviation for every candidate; None while space is filled."""

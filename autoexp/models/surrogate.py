@@ -1,12 +1,15 @@
 """A model of the whole field that learns one outcome after another, and is a function of their sequence alone.
 
 Hyperparameters are fitted anew when the number of outcomes meets a schedule, on exactly that many outcomes and from
-fixed starts; between refits every outcome adds one row to the posterior. A model that is made anew after a crash and is
-given all outcomes at once therefore predicts, bit by bit, what it would have predicted had it learned them one by one.
+fixed starts; between refits every outcome adds one row to the posterior. A refit takes longer than an exposure, so it
+is only in force some outcomes later, and may be made meanwhile on another thread. That too depends on nothing but the
+number of outcomes: a model that is made anew after a crash and is given all outcomes at once predicts, bit by bit, what
+it would have predicted had it learned them one by one.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -26,6 +29,8 @@ from autoexp.plan import Goal
 Rows = npt.NDArray[np.intp]
 ALL = "all descriptions"
 POSITION = "position alone"
+OVERLAP = 40
+"""For every so many outcomes that a refit rests on, it is in force one outcome later: it takes an exposure longer."""
 LEVEL_90 = 1.6448536269514722
 
 
@@ -50,6 +55,16 @@ class Fit:
             return None
         shares = self.hyper.variance / self.hyper.signal
         return Evidence(self.density, dict(zip(self.views.names, shares.tolist(), strict=True)))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A refit: what was fitted, the posterior over the outcomes that it rests on, and their scale."""
+
+    fit: Fit
+    posterior: Posterior
+    scale: Standardisation
+    trouble: str
 
 
 class Model(Protocol):
@@ -114,6 +129,8 @@ class Surrogate:
         self._noise: list[float] = []
         self._fits: dict[int, Fit] = {}
         self._fitted_at = 0
+        self._making = threading.Lock()
+        self._made: dict[int, _Made] = {}
         self.posterior: Posterior | None = None
         self.scale: Standardisation | None = None
         self.trouble = ""
@@ -142,11 +159,15 @@ class Surrogate:
             self._first += 1
         if len(self) < self._first:
             return
-        at = refits(len(self), self._first, self._every)[-1]
+        at = in_force(len(self), self._first, self._every)
         if at != self._fitted_at:
-            self.posterior = None  # before the next is made: each may be large
-            self.posterior = self._refit(at)
+            if at not in self._made and not self._making.locked():
+                self.posterior = None  # before the next is made: each may be large
+            made = self._make(at)
+            self.posterior, self.scale, self.trouble = made.posterior, made.scale, made.trouble
             self._fitted_at = at
+            with self._making:
+                self._made = {n: made for n, made in self._made.items() if n > at}
         assert self.posterior is not None and self.scale is not None
         for i in range(len(self.posterior), len(self)):
             y, noise = self._targets(self.scale, slice(i, i + 1))
@@ -174,34 +195,52 @@ class Surrogate:
         assert self.scale is not None
         return float(self.scale.forward_noise(np.sqrt(np.mean(np.square(self._noise)))))
 
-    def _refit(self, at: int) -> Posterior:
-        """The posterior over the first ``at`` outcomes, fitted to them, or with the last good fit if that fails."""
-        self.scale = Standardisation.of(np.asarray(self._values[:at]), np.asarray(self._noise[:at]), self._goal)
-        y, noise = self._targets(self.scale, slice(at))
-        rows = np.asarray(self._rows[:at])
+    @property
+    def has_work(self) -> bool:
+        """Whether a refit is due that is not in force yet, and has not been made or begun."""
+        if self.posterior is None or self._making.locked():
+            return False
+        due = refits(len(self), self._first, self._every)[-1]
+        return due > self._fitted_at and due not in self._made
+
+    def work_ahead(self) -> None:
+        """Make the refit that is due; on any thread, also while outcomes are learned."""
+        due = refits(len(self), self._first, self._every)[-1]
+        if due > self._fitted_at:
+            self._make(due)
+
+    def _make(self, at: int) -> _Made:
+        """The refit to the first ``at`` outcomes, made now unless it was or is being made beforehand."""
+        with self._making:
+            if at not in self._made:
+                self._made[at] = self._refit(at)
+            return self._made[at]
+
+    def _refit(self, at: int) -> _Made:
+        """Fit to the first ``at`` outcomes, or take the last good fit if that fails."""
+        values, noise = np.asarray(self._values[:at]), np.asarray(self._noise[:at])
+        scale = Standardisation.of(values, noise, self._goal)
+        rows, y, variance = np.asarray(self._rows[:at]), scale.forward(values), scale.forward_noise(noise)
         try:
-            fit = self._model.fit(rows, y, noise)
-            posterior = self._condition(fit, rows, y, noise)
+            fit = self._model.fit(rows, y, variance)
+            posterior = self._condition(fit, rows, y, variance)
             trouble = ""
         except MissingDependencyError:
             raise
         except Exception as error:  # whatever a fit raises, the run goes on with the last good one
             fit = self._fit_before(at)
-            posterior = self._condition(fit, rows, y, noise)
+            posterior = self._condition(fit, rows, y, variance)
             trouble = f"the fit to {at} points failed ({error}); the one before it is used"
         self._fits[at] = fit
-        self.trouble = trouble
-        return posterior
+        return _Made(fit, posterior, scale, trouble)
 
     def _fit_before(self, at: int) -> Fit:
-        """The fit that was in force before the one on ``at`` outcomes, found again if it was never made."""
+        """The fit that was made before the one on ``at`` outcomes, found again if it never was."""
         earlier = [n for n in refits(at, self._first, self._every) if n < at]
         if not earlier:
             return self._model.initial
         if earlier[-1] not in self._fits:
-            scale = self.scale
             self._refit(earlier[-1])
-            self.scale = scale
         return self._fits[earlier[-1]]
 
     def _condition(self, fit: Fit, rows: Rows, y: Array, noise: Array) -> Posterior:
@@ -227,3 +266,13 @@ def refits(n: int, first: int, every: int) -> list[int]:
     while (following := counts[-1] + max(every, counts[-1] // 10)) <= n:
         counts.append(following)
     return counts
+
+
+def in_force(n: int, first: int, every: int) -> int:
+    """After how many outcomes the fit was made that is in force at ``n``: the first at once, others a little later.
+
+    >>> [in_force(n, 10, 5) for n in (10, 15, 40, 41, 46, 200, 204)]
+    [10, 15, 35, 40, 45, 196, 196]
+    """
+    made = reversed(refits(n, first, every))
+    return next(at for at in made if at == first or n >= at + min(every, at // OVERLAP))

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from autoexp.models.features import Views
 from autoexp.models.kernel import Hyperparameters
-from autoexp.models.surrogate import Fit, FrozenViews, Surrogate, refits
+from autoexp.models.surrogate import Fit, FrozenViews, Surrogate, in_force, refits
 from autoexp.models.targets import Standardisation, is_constant
+from autoexp.threads import Call
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,54 @@ def test_a_fit_that_fails_leaves_the_last_good_one_in_force(views, how):
     np.testing.assert_array_equal(surrogate.fit.hyper.log, earlier.fit.hyper.log)
     assert len(surrogate.posterior) == 10
     assert np.isfinite(surrogate.posterior.mean).all()
+
+
+@given(ahead=st.lists(st.booleans(), min_size=34, max_size=34))
+@settings(max_examples=8, deadline=None)
+def test_whether_refits_are_made_ahead_makes_no_difference_to_a_bit(views, ahead):
+    model = Failing(views, at=(42,))
+    points = outcomes(60)
+    plain = told(model, [points])
+    busy = told(model, [points[:26]])
+    calls = []
+    for point, now in zip(points[26:], ahead, strict=True):
+        busy.learn(*point)
+        busy.refresh()
+        if now and busy.has_work:
+            calls.append(Call(busy.work_ahead, "test"))
+    assert all(call.wait(10) for call in calls)
+    assert [call.result() for call in calls] == [None] * len(calls)
+    np.testing.assert_array_equal(busy.posterior.mean, plain.posterior.mean)
+    np.testing.assert_array_equal(busy.posterior.variance, plain.posterior.variance)
+    assert (busy.scale, busy.trouble) == (plain.scale, plain.trouble)
+
+
+def test_there_is_work_from_a_refit_on_until_it_is_made(views):
+    points = outcomes(51)
+    surrogate = told(FrozenViews(views), [points[:49]])
+    assert not surrogate.has_work
+    surrogate.learn(*points[49])
+    surrogate.refresh()
+    assert in_force(50, 6, 4) == 46
+    assert surrogate.has_work
+    surrogate.work_ahead()
+    assert not surrogate.has_work
+    surrogate.work_ahead()
+    surrogate.learn(*points[50])
+    surrogate.refresh()
+    assert in_force(51, 6, 4) == 50
+    assert not surrogate.has_work
+
+
+@given(st.integers(2, 400), st.integers(2, 30), st.integers(1, 30))
+def test_a_refit_is_in_force_a_few_outcomes_later_and_the_first_at_once(n, first, every):
+    if n < first:
+        return
+    at = in_force(n, first, every)
+    assert at in refits(n, first, every)
+    assert at == first or n - at >= min(every, at // 40)
+    later = [m for m in refits(n, first, every) if m > at]
+    assert all(n - m < min(every, m // 40) for m in later)
 
 
 def test_a_first_fit_that_fails_leaves_the_modes_of_the_priors(views):
