@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from autoexp.agent import Agent, Finisher, Outcome, Predictor, Suggestion
 from autoexp.agents import make_agent
 from autoexp.agents.deep_kernel import DeepKernelPolicy
-from autoexp.errors import MissingDependencyError
+from autoexp.errors import MissingDependencyError, PlanError
 from autoexp.models.acquisition import undominated
 from autoexp.patches import Candidates, cut
 from autoexp.plan import (
@@ -336,6 +336,65 @@ def test_a_scalarizer_that_is_zero_almost_everywhere(field):
     sparse = np.where(truth > np.quantile(truth, 0.995), truth, 0.0)
     found = run(DeepKernelPolicy(candidates, DeepKernelAgent(seeds=5), 1), sparse, 40)
     assert len({s.candidate for s in found}) == 40
+
+
+def test_heavy_tails_leave_it_searching(field):
+    candidates, truth = field
+    wild = truth + truth.std() * np.random.default_rng(2).standard_cauchy(len(truth))
+    agent = DeepKernelPolicy(candidates, DeepKernelAgent(seeds=8), 1)
+    found = run(agent, wild, 40)
+    assert len({s.candidate for s in found}) == 40
+    assert np.isfinite(agent.predict().std).all()
+    assert (agent.predict().std > 0).all()
+
+
+def test_a_place_measured_again_and_again_is_learned_from(field):
+    candidates, truth = field
+    agent = DeepKernelPolicy(candidates, DeepKernelAgent(seeds=4), 1)
+    spot = tuple(candidates.positions[300])
+    rng = np.random.default_rng(0)
+    others = [measure(Suggestion(i, tuple(candidates.positions[i]), ""), truth) for i in (5, 400, 900)]
+    agent.ingest(others + [Outcome("ok", 300, spot, float(truth[300] + rng.normal()), 1.0) for _ in range(12)])
+    assert agent.predict().mean[300] == pytest.approx(float(truth[300]), abs=0.2 * float(truth.std()))
+    assert agent.suggest(1)[0].candidate != 300
+
+
+def test_torch_that_raises_in_a_refit_leaves_the_last_good_one(field, monkeypatch):
+    pytest.importorskip("torch", reason="torch is not installed", exc_type=ImportError)
+    pytest.importorskip("gpytorch", reason="gpytorch is not installed", exc_type=ImportError)
+    from autoexp.models import deep
+
+    candidates, truth = field
+    agent = DeepKernelPolicy(candidates, DeepKernelAgent(kernel="deep", seeds=6, refit_every=6), 0)
+    run(agent, truth, 8)
+
+    def broken(*args):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory")
+
+    monkeypatch.setattr(deep, "_train", broken)
+    suggestion = run(agent, truth, 6)[-1]
+    assert "the fit to 12 points failed (DefaultCPUAllocator" in suggestion.reason
+    assert np.isfinite(agent.predict().mean).all()
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+@pytest.mark.parametrize("dtype", ["float32", "uint16", "float64"])
+def test_any_scale_and_type_of_image_decides_alike(scale, dtype):
+    base = particles(96).image
+    if dtype == "uint16":
+        base = np.round(1000 * (base - base.min()))
+        scale = 1
+    image = (base * scale).astype(dtype)
+    candidates = cut(image, PatchSpec(pixels=16, stride=4))
+    same = cut(base.astype(np.float32), PatchSpec(pixels=16, stride=4))
+    truth = rims(same)
+    found = [
+        [s.candidate for s in run(DeepKernelPolicy(c, DeepKernelAgent(seeds=5), 0), truth, 15)]
+        for c in (candidates, same)
+    ]
+    assert len(set(found[0]) & set(found[1])) >= 12
+    with pytest.raises(PlanError, match="colour image"):
+        cut(np.stack([image] * 3, axis=-1), PatchSpec(pixels=16, stride=4))
 
 
 @pytest.mark.parametrize("outlier", [1e12, -1e12])
