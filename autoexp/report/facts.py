@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoexp import events as ev
+from autoexp.agent import Evidence
 from autoexp.errors import RunLogError
 from autoexp.patches import Candidates, cut
 from autoexp.plan import Goal, Plan, VirtualInstrument
@@ -27,12 +28,14 @@ class Map:
         mean: (n,) in the scalarizer's units.
         std: (n,) noise of a measurement included.
         coverage: leave-one-out coverage of the 90 % interval, or None.
+        evidence: what it rests on, and which kernel foresees best, or None.
     """
 
     after: int
     mean: Array
     std: Array
     coverage: float | None
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,8 @@ def _maps(reader: RunReader, candidates: int, problems: list[str]) -> tuple[Map,
             problems.append(f"A prediction cannot be shown: {error}")
             continue
         if len(mean) == candidates:
-            maps.append(Map(event.after, mean, std, event.coverage))
+            evidence = Evidence(event.density, event.shares) if event.density else None
+            maps.append(Map(event.after, mean, std, event.coverage, evidence))
     return tuple(maps)
 
 
@@ -254,6 +258,8 @@ def steering_in_words(command: ev.Steering) -> str:
     match command:
         case ev.SetScalarizer():
             return f"look for {command.scalarizer.describe()}"
+        case ev.SetSecond():
+            return f"and for {command.scalarizer.describe()}" if command.scalarizer else "and for nothing else"
         case ev.SetAgent():
             return f"let the {command.agent.kind} agent decide"
         case ev.SetAcquisition():

@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 
 from autoexp import __version__
+from autoexp.agent import Evidence
 from autoexp.plan import AgentSpec, DeepKernelAgent, ListAgent
 from autoexp.report import figures, html
 from autoexp.report.facts import Facts, gather
@@ -222,7 +223,22 @@ def _maps_caption(facts: Facts) -> str:
     last = facts.maps[-1]
     covered = last.coverage
     known = f" Leave-one-out coverage of its 90 % interval: {html.percent(covered)}." if covered is not None else ""
-    return f"The model after {last.after} points; the dots are the measured ones.{known}"
+    return f"The model after {last.after} points; the dots are the measured ones.{known}{_based_on(last.evidence)}"
+
+
+def _based_on(evidence: Evidence | None) -> str:
+    """What a map rests on, and what the measured points say of the kernels that were considered."""
+    if evidence is None:
+        return ""
+    shares = sorted(evidence.shares.items(), key=lambda item: -item[1])
+    said = ", ".join(f"{name} {html.percent(share)}" for name, share in shares)
+    best = evidence.preferred
+    less = ", ".join(
+        f"{name} by {evidence.density[best] - density:.2f} nats a point less well"
+        for name, density in evidence.density.items()
+        if name != best
+    )
+    return f" Its variance is that of {said}. Of points not seen, {best} gave the best account, {less}."
 
 
 def _foresight(facts: Facts) -> str:

@@ -86,7 +86,7 @@ def truth_of(facts: Facts) -> Truth | None:
         points={p.id: float(v) for p, v in zip(measured, points.value, strict=True)},
         raster=_baseline(facts, candidates, Campaign(agent=GridAgent(), budget=len(measured))),
         random=_baseline(facts, candidates, Campaign(agent=RandomAgent(), budget=len(measured), seeds=RANDOM_SEEDS)),
-        how=_how(instrument, at.recorded),
+        how=_how(instrument, at.recorded, followed=facts.plan is not None and facts.plan.drift is not None),
     )
 
 
@@ -172,14 +172,15 @@ def _baseline(facts: Facts, truth: Scores, campaign: Campaign) -> Replay:
     return replay(dataset, campaign)
 
 
-def _how(instrument: VirtualInstrument, recorded: bool) -> str:
+def _how(instrument: VirtualInstrument, recorded: bool, followed: bool) -> str:
     if recorded:
         name = pathlib.Path(instrument.specimen).name
         return (
             f"The specimen is a recording, {name}: the truth is the recorded spectrum at every candidate, interpolated "
             "between pixels, with the noise of the recording, scored by the same scalarizer."
         )
-    drift = "The specimen drifted during the run; that is neglected. " if any(instrument.drift_nm_s) else ""
+    neglected = any(instrument.drift_nm_s) and not followed
+    drift = "The specimen drifted during the run; that is neglected. " if neglected else ""
     return (
         f"The truth is the noise-free spectrum of the specimen “{instrument.specimen}” (seed {instrument.seed}) at "
         "every candidate, in counts of this run's exposure, scored by the same scalarizer. "
