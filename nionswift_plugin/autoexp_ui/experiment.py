@@ -39,7 +39,7 @@ from nionswift_plugin.autoexp_ui import devices as devices_module
 from nionswift_plugin.autoexp_ui import form as form_module
 from nionswift_plugin.autoexp_ui import helm as helm_module
 from nionswift_plugin.autoexp_ui import live_data as live_data_module
-from nionswift_plugin.autoexp_ui import pauses, steering, workspace
+from nionswift_plugin.autoexp_ui import live_items, pauses, steering, workspace
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 log = logging.getLogger(__name__)
@@ -277,7 +277,7 @@ class Experiment:
         self.message = ""
         self._told_error = ""
         self._engine = engine
-        self._live = live_data_module.LiveData(self._document_controller, folder.name, identity.simulated, folder)
+        self._live = live_items.results(self._document_controller, folder.name, identity.simulated, folder)
         if overview_item is not None:
             self._live.adopt("overview", overview_item)
         self.taken = None
@@ -409,7 +409,7 @@ class Experiment:
         except AutoexpError as error:
             self._say(str(error))
             return
-        live = live_data_module.LiveData(self._document_controller, folder.name, simulated, folder)
+        live = live_items.results(self._document_controller, folder.name, simulated, folder)
         self._live = live
         try:
             await self._pace.through(self._finish(live, state, prediction))

@@ -56,6 +56,7 @@ class LiveData:
         title: name of the run, in the items' titles.
         simulated: whether the run is a simulation; said in every title and in the metadata.
         folder: the run's folder.
+        parts: makes what is shown, each part given these live data.
 
     Attributes:
         project_file: for whoever changes what is in Swift's project; written with one of the next updates.
@@ -63,9 +64,14 @@ class LiveData:
         placed: keys of the items that have been given their place in it.
     """
 
-    def __init__(self, document_controller: typing.Any, title: str, simulated: bool, folder: typing.Any):
-        from nionswift_plugin.autoexp_ui import live_items
-
+    def __init__(
+        self,
+        document_controller: typing.Any,
+        title: str,
+        simulated: bool,
+        folder: typing.Any,
+        parts: Callable[[LiveData], list[LiveItem]],
+    ):
         self.document_model = document_controller.document_model
         self._project = document_controller.project
         self.project_file = ProjectFile(self._project)
@@ -81,7 +87,7 @@ class LiveData:
         self._begun_s = time.monotonic()
         self._drawn_s: dict[LiveItem, float] = {}
         self._steps: list[Callable[[], None]] = []
-        self._parts: list[LiveItem] = live_items.parts(self)
+        self._parts = parts(self)
 
     def shown(self, key: str) -> bool:
         """Whether there is, or was, a data item of that key."""

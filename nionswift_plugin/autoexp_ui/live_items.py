@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import time
 import typing
 from collections.abc import Callable
@@ -254,6 +255,11 @@ class Map(LiveItem):
 
     def _dress(self, display_item: typing.Any) -> None:
         display_item.display_data_channels[0].color_map_id = self._color_map
+
+
+def results(document_controller: typing.Any, title: str, simulated: bool, folder: pathlib.Path) -> LiveData:
+    """The results of a run as Swift data; arguments as for :class:`LiveData`."""
+    return LiveData(document_controller, title, simulated, folder, parts)
 
 
 def parts(live: LiveData) -> list[LiveItem]:
