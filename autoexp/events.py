@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from autoexp.instrument import EnergyCalibration, FrameOfReference
 from autoexp.plan import Acquisition, AgentSpec, Budget, Fraction, Plan, Region
@@ -21,7 +21,7 @@ Ending = Literal["completed", "stopped", "aborted", "halted", "faulted", "discar
 
 class _Event(BaseModel):
     # NaN and infinity are part of what instruments and agents say; JSON carries them as strings.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", defer_build=True)
 
 
 class ArrayRef(_Event):
@@ -356,6 +356,3 @@ class Record(_Event):
     utc: str
     elapsed_s: float
     event: Event
-
-
-steering_adapter: TypeAdapter[Steering] = TypeAdapter(Steering)

@@ -7,6 +7,7 @@ that a model need not guess what is known.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
@@ -30,7 +31,7 @@ class Scores(NamedTuple):
 
 
 class _Scalarizer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def values(self, spectra: Spectra, energy_eV: Array) -> Array:
         """Values (n,) of spectra (n, E) on the axis (E,)."""
@@ -328,7 +329,11 @@ class Function(_Scalarizer):
 Scalarizer = Annotated[
     Window | Edge | PeakHeight | PeakPosition | PeakWidth | Ratio | Similarity | Function, Field(discriminator="kind")
 ]
-_adapter: TypeAdapter[Scalarizer] = TypeAdapter(Scalarizer)
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Scalarizer]:
+    return TypeAdapter(Scalarizer)
 
 
 def parse_scalarizer(value: str | dict[str, Any]) -> Scalarizer:
@@ -338,7 +343,7 @@ def parse_scalarizer(value: str | dict[str, Any]) -> Scalarizer:
         PlanError: it is not valid; the message names the field.
     """
     try:
-        return _adapter.validate_python(json.loads(value) if isinstance(value, str) else value)
+        return _adapter().validate_python(json.loads(value) if isinstance(value, str) else value)
     except ValueError as error:
         raise PlanError(f"This scalarizer cannot be used: {error}") from error
 

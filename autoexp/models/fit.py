@@ -96,7 +96,7 @@ def fit_map(
     bounds = list(zip(modes - REACH, modes + REACH, strict=True))
     found = [
         optimize.minimize(
-            objective, modes + np.repeat(start, (v, v, 1)), jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-7
+            objective, modes + np.repeat(start, (v, v, 1)), jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-5
         )
         for start in starts
     ]

@@ -38,7 +38,7 @@ Image = npt.NDArray[np.uint8]
 class FeatureSpace(LiveItem):
     """All candidates as a gray cloud, in it the measured points, colored by their values, and the latest steps."""
 
-    interval_s = 2.0
+    interval_s = 4.0
 
     def __init__(self, live: LiveData):
         self._live = live

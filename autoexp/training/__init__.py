@@ -1,0 +1,1 @@
+"""Instruments to learn on, and learning."""
