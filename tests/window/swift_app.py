@@ -6,6 +6,7 @@ screenshots.
 
 from __future__ import annotations
 
+import faulthandler
 import importlib.util
 import json
 import os
@@ -19,6 +20,8 @@ from autoexp.swift import practice
 class ScriptedApplication(practice.PracticeApplication):
     def opened(self, window):
         out = pathlib.Path(os.environ["SWIFT_OUT"])
+        self.stacks = open(out / "stacks.txt", "w")  # noqa: SIM115 - open as long as Swift
+        faulthandler.dump_traceback_later(float(os.environ["SWIFT_SECONDS"]), file=self.stacks)
         self.script_task = window.event_loop.create_task(self.run_script(window, out))
 
     async def run_script(self, window, out):

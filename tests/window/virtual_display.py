@@ -12,7 +12,18 @@ import time
 
 HERE = pathlib.Path(__file__).parent
 TOOLS = {"Xvfb": "xvfb", "openbox": "openbox", "xdotool": "xdotool", "import": "imagemagick"}
+LOCK = "_begin_batch_update"
+DUMPING_S = 15
 LAUNCHER = pathlib.Path(sys.prefix) / "bin" / "NionSwiftLauncher" / "NionSwiftLauncher"
+
+
+class SwiftDeadlockError(Exception):
+    """Two of Swift's threads wait for each other, each with a lock on the list of thumbnails.
+
+    Now and then, when an item comes while the thumbnail of another is being made, the thread of the thumbnail asks for
+    the list's lock (``CanvasItem._begin_batch_update``) with an item's lock in its hand, and the window's thread the
+    other way round. That is in Swift itself, whoever adds the item; the stacks tell it from every other hang.
+    """
 
 
 def missing():
@@ -62,8 +73,15 @@ def run_swift(name, script, out, *, home, specimen="plasmonic", seconds=150):
         "AUTOEXP_VIRTUAL_STEM": str(specimen),
         "SWIFT_SCRIPT": str(script),
         "SWIFT_OUT": str(out),
+        "SWIFT_SECONDS": str(seconds - DUMPING_S),
         "AUTOEXP_PRACTICE_FOLDER": str(out / "work"),
     }
     command = [str(LAUNCHER), sys.prefix, str(HERE / "swift_app.py")]
     with open(out / "log.txt", "w") as log:
-        subprocess.run(command, env=environment, stdout=log, stderr=log, timeout=seconds, check=False)
+        try:
+            subprocess.run(command, env=environment, stdout=log, stderr=log, timeout=seconds, check=False)
+        except subprocess.TimeoutExpired as error:
+            stacks = out / "stacks.txt"
+            if stacks.exists() and stacks.read_text().count(LOCK) >= 2:
+                raise SwiftDeadlockError(stacks.read_text()) from error
+            raise
