@@ -27,6 +27,8 @@ BATCH = 256
 RATE = 3e-3
 CHUNK = 16_384
 DECAYS = 0.9, 0.999
+BREATH_S = 0.002
+"""Pause after each step of training: whoever else needs the interpreter, such as a window, comes first."""
 
 
 class Autoencoder:
@@ -52,7 +54,7 @@ class Autoencoder:
         parameters = [*self._weights, *self._biases]
         first, second = ([np.zeros_like(p) for p in parameters] for _ in range(2))
         for step in range(1, STEPS + 1):
-            if cancelled.is_set():
+            if cancelled.wait(BREATH_S):
                 return
             batch = patches[self._rng.integers(len(patches), size=BATCH)]
             for p, slope, m, v in zip(parameters, self._slopes(batch), first, second, strict=True):
