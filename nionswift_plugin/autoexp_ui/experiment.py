@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.1
 CLOSE_S = 2.0
+PATIENCE_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -348,7 +349,8 @@ class Experiment:
         self, live: live_data_module.LiveData, state: RunState, prediction: Prediction | None
     ) -> Iterator[None]:
         """Once the run is over: show the rest, and write everything down."""
-        while live.update(state, prediction, hurry=True):
+        patient_s = time.monotonic() + PATIENCE_S
+        while live.update(state, prediction, hurry=True) or (live.busy and time.monotonic() < patient_s):
             yield
         while workspace.arrange(self._document_controller, live):
             yield

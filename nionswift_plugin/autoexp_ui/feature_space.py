@@ -51,6 +51,10 @@ class FeatureSpace(LiveItem):
         ready = self._places is not None and self._places.found is not None
         return ready and self._drawn != [p.id for p in _seen(view.state)]
 
+    @property
+    def busy(self) -> bool:
+        return self._places is not None and self._places.busy
+
     def draw(self, view: View) -> None:
         assert self._places is not None and self._places.found is not None
         seen = _seen(view.state)
@@ -72,6 +76,7 @@ class _Places:
     def __init__(self, folder: pathlib.Path, state: RunState):
         self.found: npt.NDArray[np.float32] | None = None
         self.cancelled = threading.Event()
+        self.busy = True
         assert state.plan is not None and state.prepared is not None
         arguments = folder, state.prepared.overview, state.plan.patches, state.plan.seed
         threading.Thread(target=self._work, args=arguments, name="autoexp-feature-space", daemon=True).start()
@@ -83,6 +88,8 @@ class _Places:
                 self.found = latent_map(candidates, seed, self.cancelled)
         except Exception:  # a picture less; the run and everything else goes on
             log.exception("The feature space of %s cannot be shown.", folder)
+        finally:
+            self.busy = False
 
 
 def picture(places: npt.NDArray[np.float32], points: list[Point]) -> Image:

@@ -43,6 +43,11 @@ class LiveItem(typing.Protocol):
         """Draw it, quickly."""
         ...
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is being computed that is still to be drawn."""
+        return False
+
     def close(self) -> None:
         """Nothing more is drawn; end what is done beside."""
         return
@@ -128,6 +133,11 @@ class LiveData:
         part.draw(view)
         self._drawn_s[part] = time.monotonic()
         return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being computed that is still to be drawn."""
+        return any(part.busy for part in self._parts)
 
     def finish(self) -> Iterator[None]:
         """Once the run is over, write everything down; a generator, so that the window can breathe in between."""
