@@ -95,6 +95,17 @@ class Evidence:
         """The kernel that foresees best."""
         return max(self.density, key=lambda name: self.density[name])
 
+    @property
+    def behind(self) -> dict[str, float]:
+        """By how many nats a point each other kernel foresees less well."""
+        best = self.preferred
+        return {name: self.density[best] - density for name, density in self.density.items() if name != best}
+
+    @property
+    def ranked(self) -> list[tuple[str, float]]:
+        """The descriptions and their shares, the largest first."""
+        return sorted(self.shares.items(), key=lambda item: -item[1])
+
 
 @dataclass(frozen=True)
 class Prediction:

@@ -103,7 +103,6 @@ class Engine:
         self._commands = CommandQueue()
         self._decider: Decider | None = None
         self._drift: DriftTask | None = None
-        self._looked_at = -1 if self.state.points else 0
         self._thread: threading.Thread | None = None
         self._bad_frames = 0
         self._dark_since: float | None = None
@@ -219,6 +218,8 @@ class Engine:
         self._decider = Decider(self.plan, candidates, self.state)
         if self.plan.drift:
             self._drift = DriftTask(self._guardian, self.plan.drift, self.plan.overview, candidates.image)
+            if self.state.points:
+                self._drift.hasten()
         self._settle_unknown()
         self._recorder.enter("preparing", "describing the overview")
         self._decider.prepare(cancelled=lambda: len(self._commands) > 0)
@@ -275,7 +276,7 @@ class Engine:
             raise _End("completed", f"all {self._settings.budget.points} points of the budget are measured")
         if not self._ready():
             return None
-        if self._drift and self._time_to_look():
+        if self._drift is not None and self._drift.is_due(self.state.exposures):
             self._look(self._drift)
         if self.state.requests:
             return self._requested(self.state.requests[0])
@@ -285,17 +286,11 @@ class Engine:
         self._recorder.waited_s += time.monotonic() - begun
         return None if decision is None else self._accept(decision)
 
-    def _time_to_look(self) -> bool:
-        """Whether it is time to see how far the specimen has drifted."""
-        every = self.plan.drift.every if self.plan.drift else 0
-        return self._looked_at < 0 or self.state.exposures - self._looked_at >= every
-
     def _look(self, task: DriftTask) -> None:
         """See how far the specimen has drifted; where that cannot be seen, positions stay as they were."""
-        self._looked_at = self.state.exposures
         since_s = self._recorder.elapsed_s - self.state.prepared_s
         try:
-            found = task.look()
+            found = task.look(self.state.exposures)
         except BudgetError as error:
             raise _End("completed", f"budget: {error}") from error
         except (InstrumentError, GateClosedError) as error:
@@ -453,7 +448,8 @@ class Engine:
     def _go_on(self) -> None:
         self._bad_frames = 0
         self._dark_since = None
-        self._looked_at = -1  # much may have moved meanwhile
+        if self._drift is not None:
+            self._drift.hasten()  # much may have moved meanwhile
         if self._decider is not None and self._decider.set_aside and self.plan.fallback == "pause":
             self._decider.configure(self.state)
         self._recorder.enter("running")
@@ -470,8 +466,7 @@ class Engine:
         if (after.scalarizer, after.second) != (before.scalarizer, before.second):
             self._recorder.rescore()
         self._guardian.budget = after.budget
-        relevant = ("scalarizer", "second", "agent", "regions")
-        if self._decider is not None and any(getattr(after, n) != getattr(before, n) for n in relevant):
+        if self._decider is not None and not after.advised_as(before):
             self._decider.configure(self.state)
 
     def _check_steering(self, command: ev.Steering) -> None:

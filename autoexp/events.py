@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from autoexp.agent import Evidence
 from autoexp.instrument import EnergyCalibration, FrameOfReference
 from autoexp.plan import Acquisition, AgentSpec, Budget, Fraction, Plan, Region
 from autoexp.scalarizers import Scalarizer
@@ -281,6 +282,11 @@ class Predicted(_Event):
     coverage: float | None = None
     density: dict[str, float] = Field(default_factory=dict)
     shares: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What the model was known to rest on, if anything was."""
+        return Evidence(self.density, self.shares) if self.density else None
 
 
 class Warned(_Event):

@@ -33,6 +33,11 @@ class Settings:
         """The settings with which a plan begins."""
         return cls(plan.scalarizer, plan.agent, plan.budget, plan.second, plan.regions)
 
+    def advised_as(self, other: Settings) -> bool:
+        """Whether an agent would be told and asked the same; if not, it has to be made anew."""
+        relevant = ("scalarizer", "second", "agent", "regions")
+        return all(getattr(self, name) == getattr(other, name) for name in relevant)
+
     @property
     def goal(self) -> Goal:
         """What the agent is after; policies without a goal of their own are judged as if they sought the maximum."""

@@ -12,7 +12,8 @@ import threadpoolctl
 
 T = TypeVar("T")
 _lock = threading.Lock()
-_users: list[contextlib.ExitStack] = []
+_limit = contextlib.ExitStack()
+_users = 0
 
 
 class Call(Generic[T]):
@@ -56,17 +57,15 @@ def one_blas_thread() -> Iterator[None]:
     On two cores a refit of the model took 160 to 880 ms with two threads and 16 to 38 ms with one: Swift, the camera
     and the decision share the cores, and BLAS threads wait for each other spinning.
     """
+    global _users
     with _lock:
         if not _users:
-            limit = contextlib.ExitStack()
-            limit.enter_context(_controller().limit(limits=1, user_api="blas"))
-        else:
-            limit = _users[-1]
-        _users.append(limit)
+            _limit.enter_context(_controller().limit(limits=1, user_api="blas"))
+        _users += 1
     try:
         yield
     finally:
         with _lock:
-            if len(_users) == 1:  # the last one to leave sets free what the first one has limited
-                limit.close()
-            _users.pop()
+            _users -= 1
+            if not _users:
+                _limit.close()

@@ -103,12 +103,10 @@ class DeepKernelPolicy:
             self._costs.expose(outcome.position)
             self._handed_in += 1
             self._free[row] &= not self._covers(row, outcome.candidate, outcome.position)
-            if outcome.status == "ok" and np.isfinite(outcome.value):
-                noise = outcome.noise if np.isfinite(outcome.noise) else 0.0
-                self._surrogate.learn(row, outcome.value, noise)
-            second = outcome.second if outcome.status == "ok" else None
-            if self._second is not None and second is not None and np.isfinite(second):
-                self._second.learn(row, second, outcome.second_noise)
+            if outcome.status == "ok":
+                _learn(self._surrogate, row, outcome.value, outcome.noise)
+                if self._second is not None and outcome.second is not None:
+                    _learn(self._second, row, outcome.second, outcome.second_noise)
         if self._views.structured:
             for surrogate in self._surrogates:
                 surrogate.refresh()
@@ -123,8 +121,7 @@ class DeepKernelPolicy:
     def work_ahead(self) -> None:
         """Make the refits that are due; decisions need them a few spectra later."""
         for surrogate in self._surrogates:
-            if surrogate.has_work:
-                surrogate.work_ahead()
+            surrogate.work_ahead()
 
     @property
     def _surrogates(self) -> list[Surrogate]:
@@ -202,33 +199,32 @@ class DeepKernelPolicy:
             case ThompsonSampling():
                 return acquisition.thompson_sample(posterior, free, rng)
             case ExpectedHypervolumeImprovement():
-                return self._compromises(posterior, rows)
+                return self._compromises(posterior, std, rows)
 
-    def _compromises(self, posterior: Posterior, rows: Sequence[int]) -> Array:
+    def _compromises(self, posterior: Posterior, std: Array, rows: Sequence[int]) -> Array:
         """What each candidate (n,) would add to the front; what the first value alone promises, where only that varies.
 
         The front is that of the expected targets of what was measured; the corner from which the area is counted lies a
         tenth of the front's extent below its lowest values (Ishibuchi et al. 2018 say why not at them).
         """
-        std = np.sqrt(posterior.variance)
         second = self._second.posterior if self._second else None
         if self._second is None or second is None:
             return acquisition.upper_confidence_bound(posterior.mean, std)
         with second.believing(rows, self._second.pending_noise()):
             mean = np.stack([posterior.mean, second.mean])
-            std = np.sqrt(np.stack([posterior.variance, second.variance]))
             known = mean[:, posterior.measured].T
             front = known[acquisition.undominated(known)]
             corner = front.min(axis=0) - 0.1 * np.maximum(np.ptp(front, axis=0), 1e-3)
-            return acquisition.log_expected_hypervolume_improvement(mean, std, front, corner)
+            both = np.stack([std, np.sqrt(second.variance)])
+            return acquisition.log_expected_hypervolume_improvement(mean, both, front, corner)
 
     def _enough(self) -> str:
         """Why it is time to stop, if the plan has a rule for that and it is met; empty otherwise."""
-        rule, posterior, free = self._spec.stop, self._surrogate.posterior, self._free
-        if rule is None or posterior is None or not free.any():
+        rule, posterior, scale, free = self._spec.stop, self._surrogate.posterior, self._surrogate.scale, self._free
+        if rule is None or posterior is None or scale is None or not free.any():
             return ""
         std = self._surrogate.calibrated_std()
-        within = f"{rule.within * abs(self._surrogate.scale.scale):.3g}" if self._surrogate.scale else ""
+        within = f"{rule.within * abs(scale.scale):.3g}"
         if isinstance(self._spec.acquisition, MaximumVariance):
             return "" if std[free].max() > rule.within else f"no value is uncertain by more than ±{within}"
         chance = chance_of_better(posterior.mean, std, free, posterior.best(), rule.within)
@@ -259,6 +255,12 @@ class DeepKernelPolicy:
                 judgement = f"may be {high}: little is known of such a place"
         trouble = f"; {self._surrogate.trouble}" if self._surrogate.trouble else ""
         return f"predicted {value:.3g} ± {spread:.1g}: {judgement}{trouble}"
+
+
+def _learn(surrogate: Surrogate, row: int, value: float, noise: float) -> None:
+    """Learn a value if it is a number; a noise that is none is taken as zero."""
+    if np.isfinite(value):
+        surrogate.learn(row, value, noise if np.isfinite(noise) else 0.0)
 
 
 def _model(kernel: str, candidates: Candidates, views: Views, seed: int) -> Model:

@@ -127,9 +127,7 @@ class _Witness:
         """Whether the agent has to be made anew."""
         old, new = before.settings, self._state.settings
         assert new is not None
-        if old is None:
-            return True
-        if any(getattr(old, n) != getattr(new, n) for n in ("scalarizer", "second", "agent", "regions")):
+        if old is None or not new.advised_as(old):
             return True
         drifted = before.looks != self._state.looks
         return drifted and not np.array_equal(allowed_in(self._all, self._state).allowed, self._candidates.allowed)

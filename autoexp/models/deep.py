@@ -28,7 +28,7 @@ from scipy import optimize
 from autoexp.errors import MissingDependencyError
 from autoexp.models.features import View, Views, standardised
 from autoexp.models.fit import REACH, Objective, fit_map
-from autoexp.models.kernel import Array, Floats, Hyperparameters, Priors
+from autoexp.models.kernel import Array, Floats, Hyperparameters, Priors, log_density
 from autoexp.models.posterior import Posterior
 from autoexp.models.surrogate import ALL, POSITION, Fit, FrozenViews, Rows
 from autoexp.models.tiles import Frame
@@ -119,7 +119,6 @@ class JoinedKernel:
     def __init__(self, candidates: Candidates, views: Views, seed: int):
         self._frozen = FrozenViews(views)
         self._deep = DeepKernel(candidates, views, seed, members=1)
-        self._views = views
         self._seed = seed
 
     @property
@@ -130,21 +129,22 @@ class JoinedKernel:
         """Compare on points that neither the network nor the hyperparameters have seen, then fit to all of them."""
         if len(y) < FEWEST:
             return self._frozen.fit(rows, y, noise)
-        held = held_back(self._seed, len(y))
+        frozen, held = self._frozen.views, held_back(self._seed, len(y))
         trial = self._with(self._deep.view(rows[~held], y[~held], noise[~held]))
         without, joined, blind = (
             _foreseen(tuple(view[rows] for view in arrays), y, noise, held)
-            for arrays in (self._views.arrays, trial.arrays, self._views.arrays[-1:])
+            for arrays in (frozen.arrays, trial.arrays, frozen.arrays[-1:])
         )
         density = {ALL: float(without.mean()), WITH_NETWORK: float(joined.mean()), POSITION: float(blind.mean())}
         gain = joined - without
         helps = gain.mean() > gain.std() / np.sqrt(len(gain))  # by more than its own standard error
-        views = self._with(self._deep.view(rows, y, noise)) if helps else self._views
+        views = self._with(self._deep.view(rows, y, noise)) if helps else frozen
         return Fit(views, fit_map(tuple(view[rows] for view in views.arrays), y, noise), density)
 
     def _with(self, view: View) -> Views:
-        *structure, position = self._views.arrays
-        return Views((*self._views.names[:-1], "deep", "position"), (*structure, view, position))
+        frozen = self._frozen.views
+        *structure, position = frozen.arrays
+        return Views((*frozen.names[:-1], "deep", "position"), (*structure, view, position))
 
 
 def held_back(seed: int, n: int, member: int = 0) -> npt.NDArray[np.bool_]:
@@ -205,7 +205,8 @@ def _train(network: torch.nn.Module, x: torch.Tensor, y: Array, noise: Array, he
         z = network(x)
         z = _scaled(z, z[used])
         gp.set_train_data(z[used], strict=False)
-        density = _density(*gp.predict(z[~used].detach()), gp.hyperparameters.noise + noise[held], y[held])
+        mean, variance = gp.predict(z[~used].detach())
+        density = log_density(y[held] - mean, variance + gp.hyperparameters.noise + noise[held]).sum()
         if density > best:
             best, waited, kept = density, 0, copy.deepcopy(network.state_dict())
         elif (waited := waited + 1) > PATIENCE:
@@ -213,12 +214,6 @@ def _train(network: torch.nn.Module, x: torch.Tensor, y: Array, noise: Array, he
         (-gp.log_posterior() / len(x)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     network.load_state_dict(kept)
-
-
-def _density(mean: Array, variance: Array, noise: Array, y: Array) -> float:
-    """Summed log density (up to a constant) of targets under independent normal predictions."""
-    total = variance + noise
-    return float(-0.5 * ((y - mean) ** 2 / total + np.log(total)).sum())
 
 
 def _conditional_map(view: Floats, y: Array, noise: Array, used: npt.NDArray[np.bool_]) -> Hyperparameters:
@@ -244,4 +239,4 @@ def _foreseen(views: tuple[Floats, ...], y: Array, noise: Array, held: npt.NDArr
     hyper = fit_map(tuple(view[used] for view in views), y[used], noise[used])
     posterior = Posterior(views, hyper, np.flatnonzero(used), y[used], noise[used], np.float64)
     variance = posterior.variance[held] + hyper.noise + noise[held]
-    return np.asarray(-0.5 * (np.log(2 * np.pi * variance) + (y[held] - posterior.mean[held]) ** 2 / variance))
+    return log_density(y[held] - posterior.mean[held], variance)

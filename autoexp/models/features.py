@@ -88,12 +88,15 @@ def compute_views(candidates: Candidates) -> Views:
 
 def patch_basis(candidates: Candidates, frame: Frame) -> tuple[Map, Map]:
     """Mean (p²,) and principal components (p², k) of the patches, from an even sample of them."""
-    sample = np.unique(np.linspace(0, len(candidates) - 1, min(len(candidates), SAMPLE)).astype(int))
-    patches = np.concatenate(
-        [frame.patches(candidates, part) for part in np.array_split(sample, -(-len(sample) // 256))]
-    )
+    patches = sampled_patches(candidates, frame)
     mean = patches.mean(axis=0)
     return mean, components(patches - mean, COMPONENTS["patch"])
+
+
+def sampled_patches(candidates: Candidates, frame: Frame) -> Map:
+    """The patches (k, p²) of an even sample of the candidates, k at most ``SAMPLE``."""
+    sample = np.unique(np.linspace(0, len(candidates) - 1, min(len(candidates), SAMPLE)).astype(int))
+    return np.concatenate(list(frame.patch_blocks(candidates, sample)))
 
 
 def scaled(features: Map) -> Map:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import linalg
 
 Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -139,6 +140,26 @@ def covariance(a: tuple[Floats, ...], b: tuple[Floats, ...], hyper: Hyperparamet
     for part in rest:
         first += part
     return first
+
+
+def leave_one_out(L: Array, beta: Array, y: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation (n,) of each target as predicted from all others, its noise included.
+
+    Closed form: Rasmussen & Williams 2006, eq. 5.10 to 5.12.
+
+    Args:
+        L: (n, n) lower Cholesky factor of the covariance of the targets, noise included.
+        beta: (n,) L⁻¹ y.
+        y: (n,) targets.
+    """
+    inverse = linalg.solve_triangular(L, np.eye(len(y)), lower=True)
+    precision = np.einsum("ij,ij->j", inverse, inverse)
+    return y - inverse.T @ beta / precision, 1 / np.sqrt(precision)
+
+
+def log_density(deviation: Array, variance: Array) -> Array:
+    """Log density (n,) of normal targets that deviate from what was expected."""
+    return np.asarray(-0.5 * (np.log(2 * np.pi * variance) + deviation**2 / variance))
 
 
 def prior_draw(points: tuple[Floats, ...], hyper: Hyperparameters, rng: np.random.Generator) -> Array:

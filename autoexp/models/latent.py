@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from autoexp.models.features import SAMPLE
+from autoexp.models.features import sampled_patches
 from autoexp.models.tiles import Frame, Map
 from autoexp.patches import Candidates
 
@@ -25,7 +25,6 @@ LATENT = 2
 STEPS = 600
 BATCH = 256
 RATE = 3e-3
-CHUNK = 16_384
 DECAYS = 0.9, 0.999
 BREATH_S = 0.002
 """Pause after each step of training: whoever else needs the interpreter, such as a window, comes first."""
@@ -100,19 +99,18 @@ def latent_map(candidates: Candidates, seed: int = 0, cancelled: threading.Event
     """
     cancelled = cancelled or threading.Event()
     frame = Frame.of(candidates)
-    n = len(candidates)
-    sample = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))
-    patches = frame.patches(candidates, sample)
+    patches = sampled_patches(candidates, frame)
     mean, spread = patches.mean(axis=0), float(patches.std())
     if spread < 1e-6:
         return None
     network = Autoencoder(patches.shape[1], np.random.default_rng([seed, 17]))
     network.train((patches - mean) / spread, cancelled)
-    found = np.empty((n, LATENT), np.float32)
-    for part in np.array_split(np.arange(n), -(-n // CHUNK)):
+    parts = []
+    for block in frame.patch_blocks(candidates, np.arange(len(candidates))):
         if cancelled.is_set():
             return None
-        found[part] = network.encode((frame.patches(candidates, part) - mean) / spread)
+        parts.append(network.encode((block - mean) / spread))
+    found = np.concatenate(parts)
     low, high = np.quantile(found, [0.001, 0.999], axis=0)
     return np.asarray(np.clip((found - low) / np.maximum(high - low, 1e-9), 0, 1), dtype=np.float32)
 

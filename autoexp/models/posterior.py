@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from autoexp.models.calibration import ResidualSpread
-from autoexp.models.kernel import Array, Floats, Hyperparameters, covariance, prior_draw
+from autoexp.models.kernel import Array, Floats, Hyperparameters, covariance, leave_one_out, prior_draw
 
 BLOCK = 2**18
 """Kernel values computed at once: about what a processor's own cache holds."""
@@ -103,14 +103,9 @@ class Posterior:
         return self._rows[int(self.mean[self._rows].argmax())]
 
     def leave_one_out(self) -> tuple[Array, Array]:
-        """Mean and standard deviation (n,) of each target as predicted from all others, its noise included.
-
-        Closed form: Rasmussen & Williams 2006, eq. 5.10 to 5.12.
-        """
+        """Mean and standard deviation (n,) of each target as predicted from all others, its noise included."""
         n = len(self._beta)
-        inverse = linalg.solve_triangular(self._L[:n, :n], np.eye(n), lower=True)
-        precision = np.einsum("ij,ij->j", inverse, inverse)
-        return np.asarray(self._y) - inverse.T @ self._beta / precision, 1 / np.sqrt(precision)
+        return leave_one_out(self._L[:n, :n], self._beta, np.asarray(self._y))
 
     def calibration(self, deviations: float) -> tuple[ResidualSpread, float]:
         """How residuals spread over what was predicted, and how well intervals hold that take it into account.

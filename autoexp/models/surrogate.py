@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from autoexp.agent import Evidence, Prediction
 from autoexp.errors import AgentError, MissingDependencyError
+from autoexp.models.calibration import ResidualSpread
 from autoexp.models.features import Views
 from autoexp.models.fit import STARTS, fit_map, leave_one_out_density
 from autoexp.models.kernel import Array, Hyperparameters, Priors
@@ -131,6 +132,7 @@ class Surrogate:
         self._fitted_at = 0
         self._making = threading.Lock()
         self._made: dict[int, _Made] = {}
+        self._calibrated: tuple[ResidualSpread, float] | None = None
         self.posterior: Posterior | None = None
         self.scale: Standardisation | None = None
         self.trouble = ""
@@ -167,8 +169,9 @@ class Surrogate:
             self.posterior, self.scale, self.trouble = made.posterior, made.scale, made.trouble
             self._fitted_at = at
             with self._making:
-                self._made = {n: made for n, made in self._made.items() if n > at}
+                self._made = {n: later for n, later in self._made.items() if n > at}
         assert self.posterior is not None and self.scale is not None
+        self._calibrated = None
         for i in range(len(self.posterior), len(self)):
             y, noise = self._targets(self.scale, slice(i, i + 1))
             self.posterior.observe(self._rows[i], float(y[0]), float(noise[0]))
@@ -178,7 +181,7 @@ class Surrogate:
         posterior, scale, fit = self.posterior, self.scale, self.fit
         if posterior is None or scale is None or fit is None:
             return None
-        spread, coverage = posterior.calibration(LEVEL_90)
+        spread, coverage = self._calibration(posterior)
         mean, std = scale.backward(posterior.mean, posterior.variance + fit.hyper.noise)
         std = std * spread.factor(posterior.mean)
         return Prediction(mean, std, after=len(posterior), coverage=coverage, evidence=fit.evidence)
@@ -187,8 +190,14 @@ class Surrogate:
         """Standard deviation (n,) of the noise-free standardised target, as far as residuals bear it out."""
         posterior = self.posterior
         assert posterior is not None
-        spread, _ = posterior.calibration(LEVEL_90)
+        spread, _ = self._calibration(posterior)
         return np.asarray(np.sqrt(posterior.variance) * spread.factor(posterior.mean))
+
+    def _calibration(self, posterior: Posterior) -> tuple[ResidualSpread, float]:
+        """Spread of the residuals and coverage, computed once for what is known."""
+        if self._calibrated is None:
+            self._calibrated = posterior.calibration(LEVEL_90)
+        return self._calibrated
 
     def pending_noise(self) -> float:
         """Noise variance that a target in flight is expected to have."""
@@ -200,14 +209,16 @@ class Surrogate:
         """Whether a refit is due that is not in force yet, and has not been made or begun."""
         if self.posterior is None or self._making.locked():
             return False
-        due = refits(len(self), self._first, self._every)[-1]
-        return due > self._fitted_at and due not in self._made
+        return self._due > self._fitted_at and self._due not in self._made
 
     def work_ahead(self) -> None:
-        """Make the refit that is due; on any thread, also while outcomes are learned."""
-        due = refits(len(self), self._first, self._every)[-1]
-        if due > self._fitted_at:
-            self._make(due)
+        """Make the refit that is due, if there is one; on any thread, also while outcomes are learned."""
+        if self.has_work:
+            self._make(self._due)
+
+    @property
+    def _due(self) -> int:
+        return refits(len(self), self._first, self._every)[-1]
 
     def _make(self, at: int) -> _Made:
         """The refit to the first ``at`` outcomes, made now unless it was or is being made beforehand."""

@@ -13,6 +13,7 @@ from autoexp.patches import Candidates, release_pages
 PATCH_PX = 16
 TILE_PX = 256
 ALIGN = 16
+BLOCK = 256
 SAMPLED_PX = 1_000_000
 
 Indices = npt.NDArray[np.intp]
@@ -95,6 +96,11 @@ class Frame:
         """Standardised, reduced patches (k, patch²) of a few candidates."""
         patches = self._reduced(candidates.patches(indices))[:, : self.patch, : self.patch]
         return patches.reshape(len(indices), -1)
+
+    def patch_blocks(self, candidates: Candidates, indices: Indices) -> Iterator[Map]:
+        """The same of many candidates, some at a time: as they are cut, before they are reduced, they may be large."""
+        for block in np.array_split(indices, -(-len(indices) // BLOCK)):
+            yield self.patches(candidates, block)
 
     def _reduced(self, pixels: npt.NDArray[np.floating]) -> Map:
         return block_mean(((pixels.astype(np.float64) - self.offset) / self.scale).astype(np.float32), self.factor)

@@ -194,8 +194,7 @@ def _maps(reader: RunReader, candidates: int, problems: list[str]) -> tuple[Map,
             problems.append(f"A prediction cannot be shown: {error}")
             continue
         if len(mean) == candidates:
-            evidence = Evidence(event.density, event.shares) if event.density else None
-            maps.append(Map(event.after, mean, std, event.coverage, evidence))
+            maps.append(Map(event.after, mean, std, event.coverage, event.evidence))
     return tuple(maps)
 
 

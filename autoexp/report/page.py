@@ -158,15 +158,14 @@ def _asked(facts: Facts) -> list[tuple[str, object]]:
 
 def _drift(facts: Facts) -> str:
     """How far the specimen has moved, in words."""
-    looks = [look for look in facts.state.looks if look.certain]
-    if not looks:
+    state = facts.state
+    if not any(look.certain for look in state.looks):
         return "and not seen"
-    prepared = facts.state.prepared
-    fov = prepared.fov_nm if prepared else None
-    y, x = looks[-1].shift
-    if fov is None:
-        return f"{100 * float(np.hypot(y, x)):.2g} % of the field in all"
-    return f"{float(np.hypot(y * fov[0], x * fov[1])):.3g} nm in all"
+    shift, _ = state.shifts()
+    away_nm = state.prepared.to_nm(shift) if state.prepared else None
+    if away_nm is None:
+        return f"{100 * float(np.hypot(*shift)):.2g} % of the field in all"
+    return f"{float(np.hypot(*away_nm)):.3g} nm in all"
 
 
 def agent_in_words(agent: AgentSpec) -> str:
@@ -230,15 +229,9 @@ def _based_on(evidence: Evidence | None) -> str:
     """What a map rests on, and what the measured points say of the kernels that were considered."""
     if evidence is None:
         return ""
-    shares = sorted(evidence.shares.items(), key=lambda item: -item[1])
-    said = ", ".join(f"{name} {html.percent(share)}" for name, share in shares)
-    best = evidence.preferred
-    less = ", ".join(
-        f"{name} by {evidence.density[best] - density:.2f} nats a point less well"
-        for name, density in evidence.density.items()
-        if name != best
-    )
-    return f" Its variance is that of {said}. Of points not seen, {best} gave the best account, {less}."
+    said = ", ".join(f"{name} {html.percent(share)}" for name, share in evidence.ranked)
+    less = ", ".join(f"{name} by {nats:.2f} nats a point less well" for name, nats in evidence.behind.items())
+    return f" Its variance is that of {said}. Of points not seen, {evidence.preferred} gave the best account, {less}."
 
 
 def _foresight(facts: Facts) -> str:

@@ -11,7 +11,7 @@ from autoexp.plan import DriftCheck, OverviewSpec
 
 
 class DriftTask:
-    """Takes images for comparison.
+    """Takes images for comparison, and knows when it is time for the next.
 
     Args:
         guardian: the only way to the instrument.
@@ -24,15 +24,26 @@ class DriftTask:
         self._guardian = guardian
         self._field = field
         self.scan = spec.scan(field)
+        self._every = spec.every
+        self._next = spec.every
         self._before = reduced(overview, (self.scan.pixels, self.scan.pixels))
 
-    def look(self) -> Registration:
-        """Where the specimen is now.
+    def is_due(self, exposures: int) -> bool:
+        """Whether it is time to look, after so many exposures."""
+        return exposures >= self._next
+
+    def hasten(self) -> None:
+        """Let the next look be due at once."""
+        self._next = 0
+
+    def look(self, exposures: int) -> Registration:
+        """Where the specimen is now; whatever comes of it, the next look is due so many exposures later.
 
         Raises:
             GuardianError: no image may be taken.
             InstrumentError: none came.
         """
+        self._next = exposures + self._every
         try:
             image = self._guardian.overview(self.scan).image
         finally:

@@ -22,7 +22,7 @@ from nion.swift.model import Notification
 from nion.utils import Event, ReferenceCounting
 
 from autoexp import events as ev
-from autoexp.agent import Evidence, Prediction
+from autoexp.agent import Prediction
 from autoexp.engine import Engine
 from autoexp.errors import AutoexpError
 from autoexp.guardian import Guardian, site_limits
@@ -471,8 +471,7 @@ def read_run(folder: pathlib.Path) -> tuple[RunState, bool, Prediction | None]:
     if state.predicted is not None:
         mean, std = reader.array(state.predicted.array)
         told = state.predicted
-        evidence = Evidence(told.density, told.shares) if told.density else None
-        prediction = Prediction(mean, std, told.after, told.coverage, evidence)
+        prediction = Prediction(mean, std, told.after, told.coverage, told.evidence)
     return state, simulated, prediction
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import pathlib
 import threading
-import typing
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 from nion.data import DataAndMetadata
 
+from autoexp.events import ArrayRef
 from autoexp.models.latent import density, latent_map
+from autoexp.models.tiles import Map
 from autoexp.patches import cut
 from autoexp.plan import PatchSpec
 from autoexp.runlog import RunReader
 from autoexp.state import Point, RunState
-from autoexp.threads import one_blas_thread
+from autoexp.threads import Call, one_blas_thread
 from nionswift_plugin.autoexp_ui.live_data import LiveData, LiveItem, View
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
@@ -42,57 +43,53 @@ class FeatureSpace(LiveItem):
 
     def __init__(self, live: LiveData):
         self._live = live
-        self._places: _Places | None = None
+        self._call: Call[Map | None] | None = None
+        self._cancelled = threading.Event()
         self._drawn: list[int] = []
 
     def stale(self, view: View) -> bool:
-        if self._places is None and view.state.plan is not None and view.state.prepared is not None:
-            self._places = _Places(self._live.folder, view.state)
-        ready = self._places is not None and self._places.found is not None
-        return ready and self._drawn != [p.id for p in _seen(view.state)]
+        state = view.state
+        if self._call is None and state.plan is not None and state.prepared is not None:
+            given = self._live.folder, state.prepared.overview, state.plan.patches, state.plan.seed, self._cancelled
+            self._call = Call(lambda: _places(*given), "autoexp-feature-space")
+        return self._found is not None and self._drawn != [p.id for p in _seen(state)]
 
     @property
     def busy(self) -> bool:
-        return self._places is not None and self._places.busy
+        return self._call is not None and not self._call.wait(0)
+
+    @property
+    def _found(self) -> Map | None:
+        return self._call.result() if self._call is not None and not self.busy else None
 
     def draw(self, view: View) -> None:
-        assert self._places is not None and self._places.found is not None
+        found = self._found
+        assert found is not None
         seen = _seen(view.state)
         self._drawn = [p.id for p in seen]
-        image = picture(self._places.found, seen)
+        image = picture(found, seen)
         # Swift keeps colors as blue, green, red
         xdata = DataAndMetadata.new_data_and_metadata(image[..., ::-1].copy(), metadata=self._live.about(view.state))
         self._live.show("features", _("Feature space"), xdata)
 
     def close(self) -> None:
         """Stop working at it."""
-        if self._places is not None:
-            self._places.cancelled.set()
+        self._cancelled.set()
 
 
-class _Places:
-    """Where the candidates lie; found on a thread of its own, which knows nothing of the window."""
-
-    def __init__(self, folder: pathlib.Path, state: RunState):
-        self.found: npt.NDArray[np.float32] | None = None
-        self.cancelled = threading.Event()
-        self.busy = True
-        assert state.plan is not None and state.prepared is not None
-        arguments = folder, state.prepared.overview, state.plan.patches, state.plan.seed
-        threading.Thread(target=self._work, args=arguments, name="autoexp-feature-space", daemon=True).start()
-
-    def _work(self, folder: pathlib.Path, overview: typing.Any, patches: PatchSpec, seed: int) -> None:
-        try:
-            with one_blas_thread():
-                candidates = cut(RunReader(folder).array(overview), patches)
-                self.found = latent_map(candidates, seed, self.cancelled)
-        except Exception:  # a picture less; the run and everything else goes on
-            log.exception("The feature space of %s cannot be shown.", folder)
-        finally:
-            self.busy = False
+def _places(
+    folder: pathlib.Path, overview: ArrayRef, patches: PatchSpec, seed: int, cancelled: threading.Event
+) -> Map | None:
+    """Where the candidates lie; for a thread of its own, which knows nothing of the window."""
+    try:
+        with one_blas_thread():
+            return latent_map(cut(RunReader(folder).array(overview), patches), seed, cancelled)
+    except Exception:  # a picture less; the run and everything else goes on
+        log.exception("The feature space of %s cannot be shown.", folder)
+        return None
 
 
-def picture(places: npt.NDArray[np.float32], points: list[Point]) -> Image:
+def picture(places: Map, points: list[Point]) -> Image:
     """Red, green and blue (SIDE, SIDE, 3) of the cloud, the latest steps through it, and the points."""
     inner = SIDE - 2 * MARGIN
     image = np.zeros((SIDE, SIDE, 3), np.uint8)

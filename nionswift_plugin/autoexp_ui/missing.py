@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
+from nionswift_plugin.autoexp_ui.form import KERNELS
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 
@@ -17,7 +18,7 @@ def no_instrument() -> str:
 
 def libraries(agent_kind: str) -> str:
     """For an agent whose libraries are not installed, with the line that installs them; empty if nothing is missing."""
-    if agent_kind not in ("trained-network", "joined-network"):
+    if KERNELS.get(agent_kind, "views") == "views":
         return ""
     absent = [name for name in ("torch", "gpytorch") if importlib.util.find_spec(name) is None]
     if not absent:

@@ -55,17 +55,11 @@ def model(prediction: Prediction | None) -> str:
         parts.append(_("Map: 90 % intervals hold {share}.").format(share=_percent(prediction.coverage)))
     evidence = prediction.evidence
     if evidence is not None:
-        shares = sorted(evidence.shares.items(), key=lambda item: -item[1])
-        said = ", ".join(f"{NAMES.get(name, name)} {_percent(share)}" for name, share in shares if share >= 0.005)
-        parts.append(f"{_('Based on')} {said}.")
-        best = evidence.preferred
-        others = [
-            f"{NAMES.get(name, name)} {density - evidence.density[best]:.2f}".replace("-", "\N{MINUS SIGN}")
-            for name, density in evidence.density.items()
-            if name != best
-        ]
-        said = _("Foresight: {best} best, {others}.")
-        parts.append(said.format(best=NAMES.get(best, best), others=", ".join(others)))
+        shares = [f"{NAMES.get(name, name)} {_percent(share)}" for name, share in evidence.ranked if share >= 0.005]
+        parts.append(f"{_('Based on')} {', '.join(shares)}.")
+        best = NAMES.get(evidence.preferred, evidence.preferred)
+        others = [f"{NAMES.get(name, name)} \N{MINUS SIGN}{nats:.2f}" for name, nats in evidence.behind.items()]
+        parts.append(_("Foresight: {best} best, {others}.").format(best=best, others=", ".join(others)))
     return " ".join(parts)
 
 

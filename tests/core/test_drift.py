@@ -14,6 +14,7 @@ from scipy import ndimage
 from autoexp import events as ev
 from autoexp.campaigns import verify
 from autoexp.drift import extrapolated, reduced, register
+from autoexp.engine import Engine
 from autoexp.errors import InstrumentError
 from autoexp.patches import cut
 from autoexp.plan import Budget, DriftCheck, GridAgent, OverviewSpec, PatchSpec
@@ -88,12 +89,6 @@ def drifting(points=12, every=3, **changes):
 def move(instrument, y_nm, x_nm):
     instrument.set("stage_position_m.y", y_nm * 1e-9)
     instrument.set("stage_position_m.x", x_nm * 1e-9)
-
-
-def specimen_places(instrument, state, probes):
-    """Decided positions, and where on the specimen the probe was, both in nm."""
-    decided = np.array([p.position for p in state.measured]) * 400
-    return decided, np.array(probes) * 400
 
 
 def test_positions_move_with_the_specimen(instrument, tmp_path, locks):
@@ -179,8 +174,6 @@ def test_a_request_that_has_drifted_out_is_skipped_and_said(instrument, tmp_path
     def ask():
         move(instrument, 0.0, 100.0)
         engine_box[0].steer(ev.MeasureHere(id="edge", position=(0.5, 0.95)))
-
-    from autoexp.engine import Engine
 
     stepper = Stepper(ev.Measured, ask, nth=1)
     engine = Engine(

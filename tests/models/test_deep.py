@@ -86,7 +86,7 @@ def test_the_network_joins_what_only_it_can_describe(candidates):
     rng = np.random.default_rng(0)
     noise = tuple(rng.standard_normal((256, 2)).astype(np.float32) / np.sqrt(2) for _ in range(2))
     blind = deep.Views(("chance", "position"), noise)
-    model._views, model._frozen = blind, deep.FrozenViews(blind)
+    model._frozen = deep.FrozenViews(blind)
     target = candidates.patches(np.arange(256)).mean(axis=(1, 2)).astype(np.float64)
     target = (target - target.mean()) / target.std()
     rows = np.arange(0, 256, 3)
