@@ -7,6 +7,7 @@ changes nothing that is there: the rank-one update of the Cholesky factor (Osbor
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,10 +16,10 @@ import numpy.typing as npt
 from scipy import linalg
 
 from autoexp.models.calibration import ResidualSpread
+from autoexp.models.factor import Factor, HostFactor, factor
 from autoexp.models.kernel import Array, Floats, Hyperparameters, covariance, leave_one_out, prior_draw
 
-BLOCK = 2**18
-"""Kernel values computed at once: about what a processor's own cache holds."""
+log = logging.getLogger(__name__)
 
 
 class Posterior:
@@ -30,7 +31,8 @@ class Posterior:
         rows: (n,) which candidates were measured; repeats are allowed.
         y: (n,) standardised targets.
         noise: (n,) known noise variances of the targets.
-        dtype: in which the N-sized factor is kept; mean and variance are summed in float64.
+        dtype: in which the N-sized factor is kept; mean and variance are summed in float64. It is on a GPU if there
+            is one and it helps, and comes back to the processor if that fails.
 
     Attributes:
         mean: (N,) of the noise-free target; replaced, never written to, when something is learned.
@@ -56,13 +58,17 @@ class Posterior:
         self._rows = list(map(int, rows))
         self._y = list(map(float, y))
         self._noise = list(map(float, noise))
-        self._L = np.empty((0, 0))
-        self._V = np.empty((0, len(views[0])), self._dtype)
-        self._reserve(self._n)
-        self._beta = np.empty(0)
-        self.mean = np.zeros(len(views[0]))
-        self.variance = np.full(len(views[0]), hyper.signal)
-        self._condition()
+        X = tuple(np.asarray(view[self._rows], dtype=np.float64) for view in views)
+        K = covariance(X, X, hyper)
+        K[np.diag_indices(self._n)] = hyper.signal + hyper.noise + np.asarray(noise)
+        self._L = np.asarray(np.linalg.cholesky(K))
+        self._beta = linalg.solve_triangular(self._L, np.asarray(self._y), lower=True)
+        self._factor = factor(views, hyper, self._n, self._dtype)
+        try:
+            self.mean, explained = self._filled(self._factor)
+        except RuntimeError as error:  # as torch calls all that can go wrong on a GPU
+            self.mean, explained = self._retreat(error)
+        self.variance = np.maximum(hyper.signal - explained, 0.0)
 
     def __len__(self) -> int:
         return self._n
@@ -71,11 +77,11 @@ class Posterior:
         """Learn one more standardised target, O(n N)."""
         v = self._append(row, noise)
         self._y.append(y)
-        last = self._L[self._n - 1, : self._n]
+        last = self._L[-1]
         beta = (y - last[:-1] @ self._beta) / last[-1]
         self._beta = np.append(self._beta, beta)
         self.mean = self.mean + beta * v
-        self.variance = np.maximum(self.variance - v.astype(np.float64) ** 2, 0.0)
+        self.variance = np.maximum(self.variance - v**2, 0.0)
 
     @contextmanager
     def believing(self, rows: Sequence[int], noise: float) -> Iterator[Posterior]:
@@ -83,14 +89,14 @@ class Posterior:
 
         This is the kriging believer (Ginsbourger et al. 2010): the mean stays, the variance shrinks.
         """
-        n, variance = self._n, self.variance
+        n, variance, L = self._n, self.variance, self._L
         try:
             for row in rows:
                 v = self._append(row, noise)
-                self.variance = np.maximum(self.variance - v.astype(np.float64) ** 2, 0.0)
+                self.variance = np.maximum(self.variance - v**2, 0.0)
             yield self
         finally:
-            self._n, self.variance = n, variance
+            self._n, self.variance, self._L = n, variance, L
             del self._rows[n:], self._noise[n:]
 
     @property
@@ -131,62 +137,38 @@ class Posterior:
         points = np.concatenate([np.asarray(self._rows, dtype=np.intp), columns])
         prior = prior_draw(tuple(view[points] for view in self._views), self._hyper, rng)
         noise = np.sqrt(np.asarray(self._noise) + self._hyper.noise) * rng.standard_normal(n)
-        missed = linalg.solve_triangular(self._L[:n, :n], prior[:n] + noise, lower=True)
-        return np.asarray(self.mean[columns] + prior[n:] - missed @ self._V[:n, columns])
+        missed = linalg.solve_triangular(self._L, prior[:n] + noise, lower=True)
+        return np.asarray(self.mean[columns] + prior[n:] - missed @ self._factor.columns(n, columns))
 
-    def _condition(self) -> None:
-        """Factorise over all points at once."""
-        n, rows = self._n, self._rows
-        X = tuple(np.asarray(view[rows], dtype=np.float64) for view in self._views)
-        K = covariance(X, X, self._hyper)
-        K[np.diag_indices(n)] = self._hyper.signal + self._hyper.noise + np.asarray(self._noise)
-        L = self._L[:n, :n] = np.linalg.cholesky(K)
-        self._beta = linalg.solve_triangular(L, np.asarray(self._y), lower=True)
-        inverse = linalg.solve_triangular(L, np.eye(n), lower=True).astype(self._dtype)  # so that V is one product
-        beta = self._beta.astype(self._dtype)
-        for part in self._blocks(n):
-            V = np.matmul(inverse, self._kernel(rows, part), out=self._V[:n, part])
-            self.mean[part] = beta @ V
-            self.variance[part] = np.maximum(self._hyper.signal - np.einsum("nc,nc->c", V, V), 0.0)
-
-    def _append(self, row: int, noise: float) -> Floats:
+    def _append(self, row: int, noise: float) -> Array:
         """One more row of L and V; returns the latter, (N,)."""
         n = self._n
-        self._reserve(n + 1)
         X = tuple(np.asarray(view[[*self._rows, row]], dtype=np.float64) for view in self._views)
         k = covariance(tuple(x[:-1] for x in X), tuple(x[-1:] for x in X), self._hyper)[:, 0]
-        row_of_L = linalg.solve_triangular(self._L[:n, :n], k, lower=True)
+        weights = linalg.solve_triangular(self._L, k, lower=True)
         floor = self._hyper.noise + noise
-        pivot = np.sqrt(max(self._hyper.signal + floor - row_of_L @ row_of_L, floor))
-        weights = row_of_L.astype(self._dtype)
-        for part in self._blocks(1):
-            v = self._kernel([row], part)[0]
-            v -= weights @ self._V[:n, part]
-            v /= pivot
-            self._V[n, part] = v
-        self._L[n, :n], self._L[n, n] = row_of_L, pivot
+        pivot = float(np.sqrt(max(self._hyper.signal + floor - weights @ weights, floor)))
+        try:
+            v = self._factor.append(n, row, weights, pivot)
+        except RuntimeError as error:
+            self._retreat(error)
+            v = self._factor.append(n, row, weights, pivot)
+        self._L = np.block([[self._L, np.zeros((n, 1))], [weights, pivot]])
         self._rows.append(row)
         self._noise.append(noise)
         self._n = n + 1
-        return np.asarray(self._V[n])
+        return v
 
-    def _kernel(self, rows: Sequence[int], part: slice) -> Floats:
-        """k(x, c) between measured points and a block of candidates."""
-        X = tuple(np.asarray(view[rows], dtype=self._dtype) for view in self._views)
-        return covariance(X, tuple(np.asarray(view[part], dtype=self._dtype) for view in self._views), self._hyper)
+    def _filled(self, factor: Factor) -> tuple[Array, Array]:
+        """Condition a factor on all points: V is one product."""
+        inverse = linalg.solve_triangular(self._L, np.eye(self._n), lower=True)
+        beta = np.pad(self._beta, (0, self._n - len(self._beta)))  # what is believed leaves the mean as it is
+        return factor.condition(self._rows, inverse, beta)
 
-    def _blocks(self, n: int) -> Iterator[slice]:
-        """Blocks of candidates for which (n, block) kernel values are computed at once."""
-        step = max(1024, BLOCK // max(n, 1))
-        total = len(self._views[0])
-        return (slice(start, min(start + step, total)) for start in range(0, total, step))
-
-    def _reserve(self, count: int) -> None:
-        """Room for ``count`` rows and for a quarter more, so that a copy is rare; what is not used takes no memory."""
-        held = len(self._L)
-        if count <= held:
-            return
-        room = count + max(16, count // 4)
-        L, V = np.zeros((room, room)), np.empty((room, self._V.shape[1]), self._dtype)
-        L[:held, :held], V[:held] = self._L, self._V
-        self._L, self._V = L, V
+    def _retreat(self, error: RuntimeError) -> tuple[Array, Array]:
+        """Make the factor anew on the processor."""
+        if isinstance(self._factor, HostFactor):
+            raise error
+        log.warning("The GPU failed; the processor goes on: %s", error)
+        self._factor = HostFactor(self._views, self._hyper, self._n, self._dtype)
+        return self._filled(self._factor)

@@ -38,12 +38,6 @@ def test_the_order_of_the_data_does_not_matter(problem, order):
     np.testing.assert_allclose(full(shuffled).variance, full(problem).variance, atol=1e-9)
 
 
-def test_candidates_in_blocks_equal_candidates_at_once(problem, monkeypatch):
-    at_once = full(problem)
-    monkeypatch.setattr(Posterior, "_blocks", lambda self, n: (slice(i, min(i + 7, 200)) for i in range(0, 200, 7)))
-    np.testing.assert_allclose(full(problem).mean, at_once.mean, atol=1e-12)
-
-
 def test_believing_shrinks_the_variance_as_a_measurement_would_and_is_undone(problem):
     posterior, measured = full(problem), full(problem)
     mean, variance = posterior.mean, posterior.variance

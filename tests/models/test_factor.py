@@ -1,0 +1,133 @@
+"""The large factor of the posterior: in blocks or at once, on the processor or a torch device, and when a GPU fails."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from autoexp.models import factor as module
+from autoexp.models import posterior as posterior_module
+from autoexp.models.factor import HostFactor, TorchFactor, factor, has_gpu
+from autoexp.models.posterior import Posterior
+
+
+def learned(problem, start=20, dtype=np.float64):
+    """A posterior that was conditioned on some points, has learned the others, and has believed two for a while."""
+    rows, y, noise = problem.rows, problem.y, problem.noise
+    posterior = Posterior(problem.views, problem.hyper, rows[:start], y[:start], noise[:start], dtype)
+    for i in range(start, len(rows)):
+        posterior.observe(int(rows[i]), y[i], noise[i])
+    with posterior.believing([1, 2], 0.02) as believed:
+        assert believed.variance[1] < posterior.variance[3]
+    return posterior
+
+
+def assert_equal(a, b, tolerance=1e-10):
+    np.testing.assert_allclose(a.mean, b.mean, atol=tolerance)
+    np.testing.assert_allclose(a.variance, b.variance, atol=tolerance)
+    columns = np.arange(0, 200, 9)
+    drawn = [posterior.draw(columns, np.random.default_rng(0)) for posterior in (a, b)]
+    np.testing.assert_allclose(drawn[0], drawn[1], atol=10 * tolerance)
+
+
+def on_torch(monkeypatch, kind=TorchFactor):
+    """Posteriors made from now on keep their factor on a torch device: the processor, there being no GPU."""
+    monkeypatch.setattr(posterior_module, "factor", lambda views, hyper, n, dtype: kind(views, hyper, n, dtype, "cpu"))
+
+
+@pytest.fixture
+def in_small_blocks(monkeypatch):
+    monkeypatch.setattr(
+        module, "_blocks", lambda total, n, values: (slice(i, min(i + 7, total)) for i in range(0, total, 7))
+    )
+
+
+def test_candidates_in_blocks_equal_candidates_at_once(problem, request):
+    at_once = learned(problem)
+    request.getfixturevalue("in_small_blocks")
+    assert_equal(learned(problem), at_once, 1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-10), (np.float32, 3e-5)])
+def test_a_torch_device_gives_the_same_posterior(problem, monkeypatch, dtype, tolerance):
+    pytest.importorskip("torch")
+    expected = learned(problem)
+    on_torch(monkeypatch)
+    assert_equal(learned(problem, dtype=dtype), expected, tolerance)
+
+
+def test_a_torch_device_in_blocks_and_with_more_points_than_there_was_room_for(problem, monkeypatch, in_small_blocks):
+    pytest.importorskip("torch")
+    expected = learned(problem, start=1)
+    on_torch(monkeypatch)
+    monkeypatch.setattr(module, "room_for", lambda count: count)
+    assert_equal(learned(problem, start=1), expected)
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 11])
+def test_when_the_gpu_fails_the_processor_goes_on(problem, monkeypatch, caplog, after):
+    """Whenever it fails: while conditioning, while learning, and while something is believed."""
+    torch = pytest.importorskip("torch")
+
+    class Failing(TorchFactor):
+        calls = 0
+
+        def _kernel(self, rows, part):
+            Failing.calls += 1
+            if Failing.calls > after:
+                raise torch.OutOfMemoryError("the device is full")
+            return super()._kernel(rows, part)
+
+    expected = learned(problem)
+    on_torch(monkeypatch, Failing)
+    assert_equal(learned(problem), expected)
+    assert "The GPU failed; the processor goes on: the device is full" in caplog.text
+
+
+def test_an_error_of_the_processor_is_not_hidden(problem, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(HostFactor, "condition", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        learned(problem)
+
+
+def test_without_a_driver_torch_is_not_asked(monkeypatch):
+    def none(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", none)
+    has_gpu.cache_clear()
+    try:
+        assert has_gpu() is False
+    finally:
+        has_gpu.cache_clear()
+
+
+def test_few_candidates_stay_on_the_processor_and_so_do_many_where_the_gpu_has_no_room(problem, monkeypatch):
+    asked = []
+
+    class Full:
+        def __init__(self, views, *_):
+            asked.append(len(views[0]))
+            raise MemoryError("full")
+
+    monkeypatch.setattr(module, "has_gpu", lambda: True)
+    monkeypatch.setattr(module, "TorchFactor", Full)
+    assert isinstance(factor(problem.views, problem.hyper, 5, np.float32), HostFactor)
+    many = tuple(np.repeat(view, 250, axis=0) for view in problem.views)
+    assert isinstance(factor(many, problem.hyper, 5, np.float32), HostFactor)
+    assert asked == [50_000]
+
+
+def test_on_a_gpu(problem, monkeypatch):
+    """Where there is one: the same posterior."""
+    if not has_gpu():
+        pytest.skip("there is no GPU")
+    expected = learned(problem)
+    monkeypatch.setattr(module, "GPU_FROM", 0)
+    assert isinstance(factor(problem.views, problem.hyper, 5, np.float64), TorchFactor)
+    assert_equal(learned(problem), expected, 1e-9)
