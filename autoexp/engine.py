@@ -208,7 +208,7 @@ class Engine:
         for scalarizer in (self._settings.scalarizer, self._settings.second):
             if scalarizer is not None:
                 scalarizer.require()
-        self._guardian.check_plan(self.plan.overview, self.plan.spectrum, self._settings.budget)
+        self._guardian.check_plan(self.plan, self._settings.budget)
         found = self._guardian.open()
         if not self.state.snapshot:
             self._recorder.append(ev.Snapshot(controls=found))

@@ -34,6 +34,7 @@ from autoexp.plan import (
     Budget,
     Model,
     OverviewSpec,
+    Plan,
     SpectrumSpec,
     UserLimits,
     explain,
@@ -211,18 +212,24 @@ class Guardian:
 
     # --- the commands
 
-    def check_plan(self, overview: OverviewSpec, spectrum: SpectrumSpec, budget: Budget) -> None:
+    def check_plan(self, plan: Plan, budget: Budget) -> None:
         """Refuse a plan that asks for more than is allowed, before anything moves.
 
+        Args:
+            plan: the plan.
+            budget: the one in force, which may have been changed since the plan was made.
+
         Raises:
-            LimitError: the overview or an exposure is too long.
+            LimitError: the overview, an image for drift or an exposure is too long.
             PlanError: the dose is limited and cannot be known, or the instrument cannot do it.
         """
-        self._check_overview(overview)
-        self._check_exposure_time(spectrum)
+        self._check_overview(plan.overview)
+        if plan.drift:
+            self._check_overview(plan.drift.scan(plan.overview), "An image to see drift by")
+        self._check_exposure_time(plan.spectrum)
         self.check_budget(budget)
         if isinstance(self._instrument, PlanChecker):
-            self._instrument.check_plan(overview, spectrum)
+            self._instrument.check_plan(plan.overview, plan.spectrum)
 
     def check_budget(self, budget: Budget) -> None:
         """Refuse a limit that could not be kept: one on the dose, where the beam current is not known.
@@ -237,10 +244,10 @@ class Guardian:
                 "in the site's limits for this instrument, or leave the dose limit out."
             )
 
-    def _check_overview(self, spec: OverviewSpec) -> None:
+    def _check_overview(self, spec: OverviewSpec, name: str = "The overview") -> None:
         if spec.time_s > self.site.max_overview_s:
             raise LimitError(
-                f"The overview would take {spec.time_s:.1f} s; the site allows {self.site.max_overview_s:g} s. "
+                f"{name} would take {spec.time_s:.1f} s; the site allows {self.site.max_overview_s:g} s. "
                 "Take fewer pixels or a shorter dwell time."
             )
 

@@ -160,7 +160,7 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
             self._plan.budget,
             beam_current_pA=instrument.beam_current_pA,
         )
-        self._guardian.check_plan(self._plan.overview, self._plan.spectrum, self._plan.budget)
+        self._guardian.check_plan(self._plan, self._plan.budget)
         lock = InstrumentLock(identity, _("the Acquisition panel"))
         lock.acquire()
         self._lock, self._instrument = lock, instrument

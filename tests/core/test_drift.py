@@ -151,6 +151,14 @@ def test_what_cannot_be_seen_is_told_and_changes_nothing(instrument, tmp_path, l
     assert engine.state.drift(1e9) == (0.0, 0.0)
 
 
+def test_images_that_take_too_long_are_refused_before_anything_moves(instrument, tmp_path, locks):
+    slow = drifting(points=4).model_copy(update={"drift": DriftCheck(every=2, dwell_us=1e5)})
+    engine = run(slow, instrument, tmp_path / "run", locks)
+    assert "An image to see drift by would take" in str(engine.error)
+    assert not engine.state.snapshot
+    assert engine.state.exposures == 0
+
+
 class BrokenScan(FaultyInstrument):
     """Gives one overview, and raises after that."""
 
