@@ -50,10 +50,14 @@ class SetScalarizer(_Event):
 
 
 class SetSecond(_Event):
-    """Score something else beside, or nothing more; what was measured is scored anew."""
+    """Score something else beside, or nothing more; what was measured is scored anew.
+
+    An agent that trades two values needs the second, so both can change in one step, and one undo takes both back.
+    """
 
     kind: Literal["set-second"] = "set-second"
     scalarizer: Scalarizer | None
+    agent: AgentSpec | None = None
 
 
 class SetAgent(_Event):

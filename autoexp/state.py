@@ -61,7 +61,7 @@ class Settings:
             case ev.SetScalarizer():
                 return replace(self, scalarizer=command.scalarizer)
             case ev.SetSecond():
-                return replace(self, second=command.scalarizer)
+                return replace(self, second=command.scalarizer, agent=command.agent or self.agent)
             case ev.SetAgent():
                 return replace(self, agent=command.agent)
             case ev.SetAcquisition():

@@ -258,7 +258,8 @@ def steering_in_words(command: ev.Steering) -> str:
         case ev.SetScalarizer():
             return f"look for {command.scalarizer.describe()}"
         case ev.SetSecond():
-            return f"and for {command.scalarizer.describe()}" if command.scalarizer else "and for nothing else"
+            words = f"and for {command.scalarizer.describe()}" if command.scalarizer else "and for nothing else"
+            return f"{words}; let the {command.agent.kind} agent decide" if command.agent else words
         case ev.SetAgent():
             return f"let the {command.agent.kind} agent decide"
         case ev.SetAcquisition():

@@ -137,12 +137,11 @@ class Helm:
         self._say("")
         if scalarizer != settings.scalarizer:
             self._engine.steer(ev.SetScalarizer(scalarizer=scalarizer))
-        # a compromise needs two values, so the second one comes before it and goes after it
-        changes: list[ev.Steering] = [ev.SetAgent(agent=agent)] if agent != settings.agent else []
+        other = agent if agent != settings.agent else None
         if second != settings.second:
-            changes.insert(0 if second else len(changes), ev.SetSecond(scalarizer=second))
-        for change in changes:
-            self._engine.steer(change)
+            self._engine.steer(ev.SetSecond(scalarizer=second, agent=other))
+        elif other:
+            self._engine.steer(ev.SetAgent(agent=other))
         if budget != settings.budget:
             self._engine.steer(ev.SetBudget(budget=budget))
 

@@ -128,6 +128,7 @@ def test_two_values_are_traded_and_given_up_again_while_it_runs(window):
     assert not [s for s in events(window, ev.Steered) if s.refused]
     window.handler.handle_undo(None)
     window.until(lambda: window.experiment.engine.state.settings.second is not None)
+    assert window.experiment.engine.state.settings.agent.acquisition.kind == kinds[-1]
     window.handler.handle_stop(None)
     window.finish()
 
