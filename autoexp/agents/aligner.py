@@ -1,10 +1,11 @@
-"""Brings the disk to its goal in a few moves, on an instrument whose axes, scale and handedness are not known.
+"""Brings disks to their goals in a few moves, on instruments whose axes, scale and handedness are not known.
 
-One move that cannot lose the disk shows scale and rotation; the second already goes for the goal, by the likelier
-handedness; what comes of it corrects the belief (:mod:`autoexp.models.response`). Moves are those that bring the disk
-nearest to the goal in expectation, among those that keep it on the camera with confidence, whichever hypothesis holds.
-What has been learned is kept for the next alignment. A disk that is lost all the same is brought back by undoing the
-move, and learning starts anew, with smaller moves; so it does when the response turns out to have changed.
+A first move that is too short to lose the disk shows scale and rotation; each further one is the best in expectation by
+what is believed (:mod:`autoexp.models.response`), and what comes of it corrects the belief. What has been learned is
+kept for the next alignment. A disk that is lost all the same is brought back by undoing the move. When something
+happens that a changed response explains better than the one believed, it is learned anew from that very move.
+
+It decides for many instruments at once, each by itself: thousands of simulated ones, or the one in the room.
 """
 
 from __future__ import annotations
@@ -12,157 +13,251 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+from scipy import special
 
-from autoexp.models.response import Array, Belief, Hypothesis, Noise
+from autoexp.models.response import PLACE, Array, Belief, Indices
 
-PARTS = tuple(0.7**k for k in range(12))
-UNDECIDED = 3.0
-"""What it costs not to know the handedness after a move, as a logarithm of the squared distance to the goal."""
+Flags = npt.NDArray[np.bool_]
+
+PARTS = np.array([1.0, 0.85, 0.7, 0.5, 0.35, 0.24, 0.16, 0.1, 0.06])
+"""How much of the way to the goal is considered."""
+ROUND = np.stack([np.cos(np.arange(12) * np.pi / 6), np.sin(np.arange(12) * np.pi / 6)], axis=1)
+LENGTHS_PX = np.array([3.0, 7.0, 16.0, 40.0])
+ROOM = np.array([0.25, 0.5, 0.75, 1.0])
+"""Moves all round are considered too, by these lengths and by these parts of the way to the border: they tell more."""
+LOST = 0.3
+"""Probability that a changed response loses the disk."""
+GOLDEN = np.pi * (3 - np.sqrt(5))
 
 
 @dataclass(frozen=True)
 class Caution:
-    """How careful it is.
+    """How careful it is. Lengths are in pixels of a camera that is 255 pixels wide.
 
     Attributes:
         nominal: pixels that a unit of the controls is expected to shift the disk.
         most: how many times more it may be.
-        largest: longest move, units of the controls.
-        probe_px: longest first move, in pixels of the nominal scale.
-        deviations: how many standard deviations inside the camera the disk has to be expected.
-        forgets: factor by which the covariance grows with each move, as the response may change over the field.
+        largest: farthest that each control may go in a move, in its units.
+        probe_px: longest first move, if the response is as expected.
         visible_shift_px: a first move that shifts the disk by less is repeated, longer.
-        surprise: standard deviations beyond which the response is taken to have changed.
+        undecided: what it costs not to know the handedness after a move, and
+        loss: what it costs to lose the disk; both in the unit of the cost, the logarithm of the squared distance.
+        changes: how probable it is that the response has changed since the last alignment, and since the last move.
     """
 
     nominal: float = 1.0
     most: float = 2.2
     largest: float = 100.0
     probe_px: float = 30.0
-    deviations: float = 2.0
-    forgets: float = 1.1
-    visible_shift_px: float = 1.5
-    surprise: float = 5.0
+    visible_shift_px: float = 1.0
+    undecided: float = 8.0
+    loss: float = 30.0
+    changes: tuple[float, float] = (0.5, 0.01)
 
 
 class Aligner:
-    """Decides each move of one instrument.
+    """Decides the moves of n instruments.
 
     Args:
-        visible_px: farther than this from the middle, along either axis, the disk is lost.
-        noise: how well shifts are known.
+        n: how many.
+        visible_px: farther than this from the middle, along either axis, a disk is lost. Positions are in pixels of a
+            camera that is 255 pixels wide, measured from its middle.
+        tolerance_px: a disk so near to its goal is there.
+        belief: what is believed of them to begin with; nothing, by default.
         caution: how careful it is.
+
+    Attributes:
+        belief: what is believed of them now.
     """
 
-    def __init__(self, visible_px: float, noise: Noise | None = None, caution: Caution | None = None):
-        self.belief = Belief(noise)
+    def __init__(
+        self,
+        n: int,
+        visible_px: float,
+        tolerance_px: float,
+        belief: Belief | None = None,
+        caution: Caution | None = None,
+    ):
+        self.belief = belief or Belief(n, visible_px)
         self._visible = visible_px
+        self._tolerance = tolerance_px
         self._caution = caution or Caution()
-        self._reach = 1.0
-        self._heading: Array | None = None
-        self._losses = 0
-        self._undone = False
-        self._move: Array | None = None
-        self._position: Array | None = None
+        self._heading = np.full((n, 2), np.nan)  # of the first moves, until the response is known
+        self._reach = np.ones(n)  # how much farther than at first they go
+        self._last = np.zeros((n, 2))  # the last move
+        self._before = np.full((n, 2), np.nan)  # where the disk was before ...
+        self._since = np.zeros((n, 2))  # ... these moves, taken together
+        self._lost_by = np.zeros((n, 2))  # the moves that have lost the disk ...
+        self._searches = np.zeros(n, int)  # ... and how often it was looked for since
+        self._fresh = np.ones(n, bool)  # whether nothing was seen of the response in this alignment
 
     def begin(self) -> None:
-        """Another alignment: where the disk was before is of no use, what moves it still is."""
-        self._move = self._position = None
-        self._undone = False
+        """Another alignment: where disks were before is of no use, what moves them still is."""
+        self._before[:] = np.nan
+        self._since[:] = 0.0
+        self._searches[:] = 0
+        self._fresh[:] = True
 
-    def next_move(self, position: Array | None, goal: Array) -> Array:
-        """The next move (2,) of the controls, relative to where they are.
+    def next_moves(self, positions: Array, goals: Array, which: Flags) -> Array:
+        """The next moves (n, 2) of the controls, relative to where they are; zero where none is asked for.
 
         Args:
-            position: (2,) of the disk, pixels from the middle of the camera; None if there is no disk.
-            goal: (2,) where it should be.
+            positions: (n, 2) of the disks, pixels from the middle of the camera; NaN where there is no disk.
+            goals: (n, 2) where they should be.
+            which: (n,) for which a move is asked.
         """
-        if position is None:
-            return self._undo()
-        if self._move is not None and self._position is not None and not self._undone:
-            self._learn(self._move, position - self._position)
-        self._undone = False
-        move = self._step(position, goal) if self.belief.known else self._probe(position, goal)
-        self._move, self._position = move, position
-        return move
+        seen = ~np.isnan(positions).any(axis=1)
+        moves = np.zeros_like(goals)
+        self._learn(np.flatnonzero(which & seen), positions)
+        if len(lost := np.flatnonzero(which & ~seen)):
+            moves[lost] = self._search(lost)
+        if len(probed := np.flatnonzero(which & seen & ~self.belief.known)):
+            moves[probed] = self._probe(probed, positions[probed], goals[probed])
+        if len(known := np.flatnonzero(which & seen & self.belief.known)):
+            moves[known] = self._step(known, goals[known])
+        self._last[which] = moves[which]
+        self._since[which] += moves[which]
+        return moves
 
-    def _learn(self, move: Array, shift: Array) -> None:
-        known = self.belief.known
-        if not known and np.linalg.norm(shift) < self._caution.visible_shift_px:
-            self._reach *= 2  # too little to tell anything
-            assert self._position is not None and self._heading is not None
-            if np.abs(self._position + shift).max() > np.abs(self._position).max():
-                self._heading = -self._heading
-            return
-        self.belief.loosen(self._caution.forgets)
-        surprise = self.belief.learn(move, shift)
-        if known and surprise > self._caution.surprise:
-            if np.linalg.norm(shift) > 5:
-                self.belief.begin(move, shift)
-            else:
-                self.belief.hypotheses = []
+    def _learn(self, at: Indices, positions: Array) -> None:
+        """Take in what the moves have caused since the disk was last seen, or since the first that showed nothing."""
+        moved = ~np.isnan(self._before[at]).any(axis=1) & self._away(at)
+        known, found = self.belief.known[at], self._searches[at] > 0
+        if len(new := at[known & ~moved & ~found]):
+            self.belief.place(new, positions[new])
+        if len(unknown := at[moved & ~known]):
+            self._meet(unknown, positions)
+        if len(followed := at[known & (moved | found)]):
+            self._follow(followed, positions)
+        self._searches[at] = 0
+        done = at[~moved | self.belief.known[at]]
+        self._before[done], self._since[done] = positions[done], 0.0
 
-    def _undo(self) -> Array:
-        """Back to where the disk was last seen; what was believed has proved wrong."""
-        assert self._move is not None, "the disk has to be on the camera when an alignment begins"
-        back = -self._move
-        self.belief.hypotheses = []
-        ahead = back / max(float(np.linalg.norm(back)), 1e-9)
-        # the other way leads inside, save in a corner: then one of the two across does
-        self._heading = np.array([-ahead[1], ahead[0]]) if self._losses % 2 else ahead
-        self._losses += 1
-        self._undone = True
-        self._move = back
-        return back
+    def _follow(self, at: Indices, positions: Array) -> None:
+        """Correct what is believed; begin anew where it is likelier that the response has changed."""
+        z, before = positions[at], self._before[at]
+        self.belief.predict(at, self._last[at])
+        changed = self._change(at) + _anything(z - before, self.belief.likeliest(at)[:, PLACE] - before)
+        renew = changed > self.belief.density(at, z)
+        if len(same := at[~renew]):
+            self.belief.update(same, positions[same])
+        if len(anew := at[renew]):
+            self._meet(anew, positions)
+        self._fresh[at] = False
 
-    def _probe(self, position: Array, goal: Array) -> Array:
-        """A move that cannot lose the disk whatever its direction turns out to be."""
+    def _meet(self, at: Indices, positions: Array) -> None:
+        """Begin to believe, where the disk has visibly moved; else go on, or the other way if that leads out."""
+        shift = positions[at] - self._before[at]
+        visible = (np.linalg.norm(shift, axis=1) >= self._caution.visible_shift_px) & self._away(at)
+        if len(on := at[visible]):
+            self.belief.begin(on, self._before[on], self._since[on], positions[on])
+            self._reach[on] = 1.0
+        off = at[~visible]
+        self.belief.known[off] = False
+        ahead = np.sign(np.einsum("mi,mi->m", self._heading[off], self._since[off]))
+        outward = ahead * (np.abs(positions[off]).max(axis=1) - np.abs(self._before[off]).max(axis=1))
+        self._heading[off] *= np.where(outward > 0, -1.0, 1.0)[:, None]
+        self._reach[off] *= np.where(outward > 0, 1.0, np.where(outward < 0, 2.0, 1.4))
+
+    def _search(self, at: Indices) -> Array:
+        """Where no disk is: first back to where it was last seen, then around there, farther and farther."""
+        k = self._searches[at]
+        if len(lost := at[k == 0]):
+            self._lose(lost)
+        self.belief.known[at[k > 0]] = False
+        self._searches[at] += 1
+        way, length = self._lost_by[at], np.linalg.norm(self._lost_by[at], axis=1)
+        angle = np.arctan2(-way[:, 1], -way[:, 0]) + np.maximum(k - 1, 0) * GOLDEN
+        self._heading[at] = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        radius = np.where(k == 0, 0.0, np.maximum(length / 2, 2.0) * 1.4 ** (k - 1))
+        return self._limited(radius[:, None] * self._heading[at] - self._since[at])
+
+    def _lose(self, at: Indices) -> None:
+        """Take in that the last move has lost the disk, which may tell handedness, or that the response has changed."""
+        self._lost_by[at] = self._since[at]
+        self._reach[at] /= 2
+        if len(known := at[self.belief.known[at]]):
+            before = self.belief.log_weight[known]
+            changed = self._change(known) + np.log(LOST) > self.belief.miss(known, self._last[known], self._visible)
+            self.belief.known[known] = ~changed
+            self.belief.log_weight[known[changed]] = before[changed]
+
+    def _away(self, at: Indices) -> Flags:
+        """Whether (m,) the moves since the disk was last seen have not just led there and back."""
+        return np.asarray(np.abs(self._since[at]).max(axis=1) > 1e-6 * self._caution.largest)
+
+    def _change(self, at: Indices) -> Array:
+        """Logarithm (m,) of the probability that the response has changed before the last move."""
+        since_alignment, since_move = self._caution.changes
+        return np.asarray(np.log(np.where(self._fresh[at], since_alignment, since_move)))
+
+    def _probe(self, at: Indices, positions: Array, goals: Array) -> Array:
+        """Moves that cannot lose the disk whatever their direction turns out to be."""
         c = self._caution
-        room = (self._visible - float(np.abs(position).max())) / (c.nominal * c.most)
-        if self._heading is None:
-            away = goal - position
-            self._heading = away / max(float(np.linalg.norm(away)), 1e-9)
-        length = min(max(room, 0.5) * self._reach, c.probe_px / c.nominal, c.largest)
-        return np.asarray(length * self._heading)
+        room = (self._visible - np.abs(positions).max(axis=1)) / (c.nominal * c.most)
+        away = goals - positions
+        away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
+        self._heading[at] = np.where(np.isnan(self._heading[at]), away, self._heading[at])
+        length = np.minimum(np.maximum(room, 0.5) * self._reach[at], c.probe_px / c.nominal)
+        return self._limited(length[:, None] * self._heading[at])
 
-    def _step(self, position: Array, goal: Array) -> Array:
-        """The best of some moves that keep the disk on the camera."""
-        moves = self._candidates(goal - position)
-        cost, outside = (np.array(x) for x in zip(*(self._judge(m, position, goal) for m in moves), strict=True))
-        if (outside <= 0).any():
-            return moves[int(np.where(outside <= 0, cost, np.inf).argmin())]
-        return moves[int(outside.argmin())]
+    def _limited(self, moves: Array) -> Array:
+        """Moves in the same direction, none of whose parts is longer than may be."""
+        longest = np.abs(moves).max(axis=-1, keepdims=True)
+        return np.asarray(moves * np.minimum(1.0, self._caution.largest / np.maximum(longest, 1e-9)))
 
-    def _candidates(self, away: Array) -> list[Array]:
-        """What would reach the goal by each hypothesis, and by what they have in common; whole, and parts of it."""
-        aims = [_towards(h, away) for h in self.belief.hypotheses]
-        if len(aims) > 1:
-            aims.append(np.mean(aims, axis=0))
-        largest = self._caution.largest
-        aims = [aim * min(1.0, largest / max(float(np.linalg.norm(aim)), 1e-9)) for aim in aims]
-        return [aim * part for aim in aims for part in PARTS]
+    def _step(self, at: Indices, goals: Array) -> Array:
+        """The best of some moves, as far as one can see."""
+        moves = self._candidates(at, goals)
+        return np.asarray(moves[np.arange(len(at)), self._judge(at, moves, goals).argmin(axis=1)])
 
-    def _judge(self, move: Array, position: Array, goal: Array) -> tuple[float, float]:
-        """Expected logarithm of the squared distance to the goal, and how far outside the disk may be, pixels."""
-        cost, outside = 0.0, -np.inf
-        foreseen = [h.foresee(move, self.belief.noise) for h in self.belief.hypotheses]
-        weights = self.belief.weights
-        if len(foreseen) > 1:
-            (a, A), (b, B) = foreseen
-            apart = float((a - b) @ np.linalg.solve((A + B) / 2, a - b))
-            cost = UNDECIDED * 4 * float(weights.prod()) * float(np.exp(-apart / 8))
-        for weight, (shift, S) in zip(weights, foreseen, strict=True):
-            if weight < 0.01:
-                continue
-            there = position + shift
-            cost += weight * float(np.log(((goal - there) ** 2).sum() + np.trace(S)))
-            farthest = np.abs(there) + self._caution.deviations * np.sqrt(np.diag(S))
-            outside = max(outside, float(farthest.max()) - self._visible)
-        return cost, outside
+    def _candidates(self, at: Indices, goals: Array) -> Array:
+        """Moves (m, c, 2): whole or part of the way to the goal by each hypothesis or by several; and all round."""
+        aims, weights = self.belief.aims(at, goals), self.belief.weights[at]
+        half = aims.shape[1] // 2
+        common = np.einsum("mk,mki->mi", weights, aims)[:, None]
+        aims = np.concatenate([aims, common, (aims[:, :half] + aims[:, half:]) / 2], axis=1)
+        ahead = self._limited(aims)[:, :, None] * PARTS[:, None]
+        room = np.maximum(self._visible - np.abs(self.belief.likeliest(at)[:, PLACE]).max(axis=1), 0.5)
+        lengths = np.concatenate([room[:, None] * ROOM, np.broadcast_to(LENGTHS_PX, (len(at), 4))], axis=1)
+        scale = np.sqrt(np.abs(np.linalg.det(self.belief.response(at))))
+        around = self._limited(lengths[:, :, None, None] / scale[:, None, None, None] * ROUND)
+        return np.concatenate([ahead.reshape(len(at), -1, 2), around.reshape(len(at), -1, 2)], axis=1)
+
+    def _judge(self, at: Indices, moves: Array, goals: Array) -> Array:
+        """What each move (m, c) is expected to cost: distance left, a disk that is lost, handedness in doubt."""
+        mean, S = self.belief.foresee(at, moves)
+        weights = self.belief.weights[at]
+        squared = ((goals[:, None, None] - mean) ** 2).sum(axis=-1) + np.trace(S, axis1=-2, axis2=-1)
+        std = np.sqrt(np.diagonal(S, axis1=-2, axis2=-1))
+        lost = special.ndtr((np.abs(mean) - self._visible) / std).sum(axis=-1)
+        cost = np.log(squared + self._tolerance**2 / 2) + self._caution.loss * lost
+        return np.asarray(np.einsum("mk,mkc->mc", weights, cost) + self._caution.undecided * _doubt(weights, mean, S))
 
 
-def _towards(h: Hypothesis, away: Array) -> Array:
-    """The move that is expected to leave the least squared distance, its uncertain effect included."""
-    J, rows = h.response, h.covariance[:4, :4]
-    spread = rows[:2, :2] + rows[2:, 2:]
-    return np.asarray(np.linalg.solve(J.T @ J + spread, J.T @ (away - h.drift)))
+def _doubt(weights: Array, mean: Array, S: Array) -> Array:
+    """How undecided (m, c) the handedness will be after a move, 0 to 1, by the likeliest hypothesis of each.
+
+    The overlap of two normal densities as Bhattacharyya (1943) measures it.
+    """
+    half = weights.shape[1] // 2
+    rows, a, b = np.arange(len(weights)), weights[:, :half], weights[:, half:]
+    i, j = a.argmax(axis=1), half + b.argmax(axis=1)
+    apart = mean[rows, i] - mean[rows, j]
+    both = S[rows, i] + S[rows, j] + 0.5 * np.eye(2)
+    squared = np.einsum("mci,mcij,mcj->mc", apart, np.linalg.inv(both), apart)
+    return np.asarray(4 * (a.sum(axis=1) * b.sum(axis=1))[:, None] * np.exp(-squared / 4))
+
+
+def _anything(shift: Array, expected: Array) -> Array:
+    """Logarithm (m,) of the density of a shift (m, 2) if the response was scaled, or turned and scaled, by anything."""
+    length, foreseen = (np.maximum(np.linalg.norm(v, axis=1), 1.0) for v in (shift, expected))
+    scaled = _normal(np.log(length / foreseen), 0.4) - 2 * np.log(length)  # of the logarithm of the length, per area
+    along = np.einsum("mi,mi->m", shift, expected) / (length * foreseen)
+    turn = np.arccos(np.clip(along, -1.0, 1.0))
+    return np.asarray(scaled + np.logaddexp(_normal(turn, 0.1), -np.log(2 * np.pi)) - np.log(2))
+
+
+def _normal(x: Array, sigma: float) -> Array:
+    return np.asarray(-0.5 * (x / sigma) ** 2 - np.log(sigma * np.sqrt(2 * np.pi)))

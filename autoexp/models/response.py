@@ -1,162 +1,313 @@
-"""What is believed of how two controls move the disk: a sum of two Gaussians, one for each handedness.
+"""What is believed of how two controls move the disk, for many instruments at once.
 
-A move u of the controls shifts the disk by d = J u + v, where the 2 x 2 response J is unknown in rotation, handedness,
-scale, anisotropy and shear, and v is drift. Were J known to be a similarity, one move that shows d would tell its scale
-and rotation, and leave open only whether the axes are mirrored. So after the first move there are two hypotheses,
+A move u of the controls shifts the disk by a response J of unknown rotation, handedness, scale, anisotropy and shear,
+by more or less of it over the field, and not all at once; besides, the disk drifts:
 
-    J± = |d| / |u| R(±), J± u = d,   R(+) a rotation, R(-) a reflection,
+    s = (1 + g·p/H) J u,    p' = p + (1 - λ) s + l + v,    l' = λ s,    z = p + noise
 
-each with the covariance that anisotropy and shear give to it, and each followed by a Kalman filter on (J, v) (Kalman
-1960; sums of Gaussians: Alspach & Sorenson 1972). Their weights follow from how well they foresaw what came.
+with p the position, H half the camera, g the slope of the gain, λ the lag, l what is still to come of the move before,
+v the drift, z what is measured. All of (J, v, g, λ, p, l) is followed by an extended Kalman filter (Kalman 1960;
+Jazwinski 1970, chapter 8). Lengths are in pixels of a camera that is 255 pixels wide, from its middle.
+
+Were J a similarity, one move would tell its scale and rotation, and leave open only whether the axes are mirrored; how
+clean or messy the instrument is nobody knows either. So there is one filter for each handedness and each
+:class:`Character`, weighted by how well it foresaw what came (sums of Gaussians: Alspach & Sorenson 1972; multiple
+models: Magill 1965).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 Array = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
+Indices = npt.NDArray[np.intp]
 
-DISTORTION = 0.25
-"""Standard deviation of each element of J about a similarity, relative to its scale."""
-DRIFT_PX = 0.2
+J, DRIFT, SLOPE, LAG, PLACE, LATE = slice(0, 4), slice(4, 6), slice(6, 8), 8, slice(9, 11), slice(11, 13)
+SIZE = 13
 ROUNDING = 1 / 12
+"""Variance of what rounding to whole pixels takes away."""
+MIRROR = np.diag([1.0, -1.0])
+QUARTER = np.array([[0.0, -1.0], [1.0, 0.0]])
+LEAST = -12.0
+"""No hypothesis is given up: its weight, as a logarithm, stays within this of the best one's."""
 
 
 @dataclass(frozen=True)
-class Noise:
-    """How well a shift is known.
+class Character:
+    """One kind of instrument: how far it may be from an ideal one, as standard deviations.
 
     Attributes:
-        read_px: standard deviation of a measured position per axis, rounding aside.
-        action: standard deviation of a shift, relative to its length: noise of the deflectors, gain that varies over
-            the field, lag.
-        rounded: whether positions are whole pixels.
+        distortion: of each element of J about a similarity, relative to its scale.
+        action: of a shift, relative to its length.
+        read_px: of a measured position per axis, rounding aside.
+        drift_px: of the drift per axis, pixels a move.
+        slope: of the gain's change from the middle to the border, per axis.
+        lag: mean and standard deviation of the part of a move that comes one move late.
+        wander: by which J changes from one move to the next, relative to its scale.
     """
 
-    read_px: float = 0.35
-    action: float = 0.05
-    rounded: bool = True
+    distortion: float
+    action: float
+    read_px: float
+    drift_px: float
+    slope: float
+    lag: tuple[float, float]
+    wander: float = 0.002
 
-    def covariance(self, shift: Array) -> Array:
-        """Covariance (2, 2) of a measured difference of two positions."""
-        read = 2 * (self.read_px**2 + (ROUNDING if self.rounded else 0.0))
-        return np.asarray((read + (self.action**2) * float(shift @ shift)) * np.eye(2))
 
-
-@dataclass
-class Hypothesis:
-    """One Gaussian over (J row by row, drift).
-
-    Attributes:
-        mean: (6,).
-        covariance: (6, 6).
-        log_weight: logarithm of its weight, not normalised.
-    """
-
-    mean: Array
-    covariance: Array
-    log_weight: float = 0.0
-
-    @property
-    def response(self) -> Array:
-        """Expected J (2, 2), pixels a unit of the controls."""
-        return self.mean[:4].reshape(2, 2)
-
-    @property
-    def drift(self) -> Array:
-        """Expected drift (2,), pixels a move."""
-        return self.mean[4:]
-
-    def foresee(self, move: Array, noise: Noise) -> tuple[Array, Array]:
-        """Mean (2,) and covariance (2, 2) of the measured shift that a move will cause."""
-        H = _design(move)
-        shift = H @ self.mean
-        return shift, H @ self.covariance @ H.T + noise.covariance(shift)
-
-    def learn(self, move: Array, shift: Array, noise: Noise) -> float:
-        """Take in what a move has caused; returns how many standard deviations off it was."""
-        H = _design(move)
-        expected, S = self.foresee(move, noise)
-        wrong = shift - expected
-        gain = np.linalg.solve(S, H @ self.covariance).T
-        self.mean = self.mean + gain @ wrong
-        self.covariance = self.covariance - gain @ H @ self.covariance
-        self.covariance = (self.covariance + self.covariance.T) / 2
-        squared = float(wrong @ np.linalg.solve(S, wrong))
-        self.log_weight -= 0.5 * (squared + float(np.log(np.linalg.det(S))))
-        return float(np.sqrt(squared))
+QUIET = Character(0.02, 0.002, 0.05, 0.02, 0.01, (0.0, 0.005))
+MESSY = Character(0.15, 0.02, 0.4, 0.12, 0.1, (0.07, 0.045))
+WILD = Character(0.2, 0.08, 1.0, 0.4, 0.2, (0.14, 0.09))
 
 
 class Belief:
-    """Everything that is believed of the response; empty before the first move that was seen.
+    """What is believed of n instruments.
 
     Args:
-        noise: how well shifts are known.
+        n: how many.
+        half_px: half the width of their cameras, pixels.
+        rounded: whether measured positions are whole pixels.
+        characters: of which kinds they may be.
+
+    Attributes:
+        mean: (n, k, 13) of the k hypotheses: J row by row, drift, slope, lag, position, what is late.
+        covariance: (n, k, 13, 13).
+        log_weight: (n, k), not normalised.
+        known: (n,) whether J is believed to be known.
+        ever: (n,) whether it was known before.
     """
 
-    def __init__(self, noise: Noise | None = None):
-        self.noise = noise or Noise()
-        self.hypotheses: list[Hypothesis] = []
-
-    @property
-    def known(self) -> bool:
-        """Whether anything is believed yet."""
-        return bool(self.hypotheses)
+    def __init__(
+        self,
+        n: int,
+        half_px: float,
+        rounded: bool = True,
+        characters: tuple[Character, ...] = (QUIET, MESSY, WILD),
+    ):
+        self._half = half_px
+        kinds = [c for _ in range(2) for c in characters]
+        self._mirrored = np.repeat([False, True], len(characters))
+        self._distortion, self._action, self._drift, self._slope, self._wander = (
+            np.array([getattr(c, name) for c in kinds])
+            for name in ("distortion", "action", "drift_px", "slope", "wander")
+        )
+        self._lag = np.array([c.lag for c in kinds])
+        self._read = np.array([c.read_px**2 + (ROUNDING if rounded else 0.0) for c in kinds])
+        k = len(kinds)
+        self.mean = np.zeros((n, k, SIZE))
+        self.covariance = np.zeros((n, k, SIZE, SIZE))
+        self.log_weight = np.zeros((n, k))
+        self.known = np.zeros(n, bool)
+        self.ever = np.zeros(n, bool)
 
     @property
     def weights(self) -> Array:
-        """Weights of the hypotheses, in all 1."""
-        logs = np.array([h.log_weight for h in self.hypotheses])
-        weights = np.exp(logs - logs.max())
-        return np.asarray(weights / weights.sum())
+        """Weights (n, k) of the hypotheses, in all 1 for each instrument."""
+        weights = np.exp(self.log_weight - self.log_weight.max(axis=1, keepdims=True))
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
-    def begin(self, move: Array, shift: Array) -> None:
-        """Start anew from one move and the shift that it caused, as far as it was a similarity that caused it."""
-        self.hypotheses = [_similarity(move, shift, mirrored, self.noise) for mirrored in (False, True)]
+    @property
+    def handedness(self) -> Array:
+        """Probability (n,) that the axes are mirrored."""
+        return np.asarray(self.weights[:, self._mirrored].sum(axis=1))
 
-    def learn(self, move: Array, shift: Array) -> float:
-        """Take in a move and the shift that it caused.
+    def likeliest(self, at: Indices) -> Array:
+        """Mean (m, 13) of the most probable hypothesis."""
+        return np.asarray(self.mean[at, self.log_weight[at].argmax(axis=1)])
+
+    def response(self, at: Indices) -> Array:
+        """J (m, 2, 2) of the most probable hypothesis, pixels a unit of the controls."""
+        return self.likeliest(at)[:, J].reshape(-1, 2, 2)
+
+    def place(self, at: Indices, z: Array) -> None:
+        """Another alignment begins: disks are at z (m, 2), and what was late has come."""
+        self.mean[at, :, PLACE] = z[:, None]
+        self.mean[at, :, LATE] = 0.0
+        self.covariance[at, :, PLACE.start :, :] = 0.0
+        self.covariance[at, :, :, PLACE.start :] = 0.0
+        for axis in range(PLACE.start, PLACE.stop):
+            self.covariance[at, :, axis, axis] = self._read
+
+    def begin(self, at: Indices, before: Array, moves: Array, after: Array) -> None:
+        """Start anew from one move (m, 2) that brought the disk from ``before`` to ``after``.
+
+        What was believed earlier, if anything was, still tells handedness and shape: as much of it is kept as turning
+        and scaling leaves of it.
+        """
+        ever = self.ever[at]
+        base = np.where(ever[:, None, None], self.response(at), np.eye(2))
+        was_mirrored = ever & (np.linalg.det(base) < 0)
+        kinds = len(self._mirrored) // 2
+        weights = self.weights[at]
+        character = np.logaddexp(np.log(weights[:, :kinds] + weights[:, kinds:] + 1e-9), np.log(0.03))
+        for k in range(2 * kinds):
+            mirrored = bool(self._mirrored[k])
+            B = np.where((was_mirrored != mirrored)[:, None, None], base @ MIRROR, base)
+            Q = _turn(np.einsum("mij,mj->mi", B, moves), after - before)
+            lag, lag_std = self._lag[k]
+            response = Q @ B / (1 - lag)
+            scale = np.sqrt(np.abs(np.linalg.det(response)))[:, None]
+            mean = np.zeros((len(at), SIZE))
+            mean[:, J], mean[:, LAG], mean[:, PLACE] = response.reshape(-1, 4), lag, before
+            variance = np.zeros((len(at), SIZE))
+            variance[:, J] = (self._distortion[k] * scale) ** 2
+            variance[:, DRIFT], variance[:, SLOPE] = self._drift[k] ** 2, self._slope[k] ** 2
+            variance[:, LAG], variance[:, PLACE] = lag_std**2, self._read[k]
+            self.mean[at, k] = mean
+            covariance = variance[:, :, None] * np.eye(SIZE)
+            # turned and scaled by anything: only then does the move that it was made to fit not count twice
+            for similar in (response, QUARTER @ response):
+                v = similar.reshape(-1, 4)
+                covariance[:, J, J] += 9 * v[:, :, None] * v[:, None]
+            self.covariance[at, k] = covariance
+            # axes are seldom mirrored, and if they were, a move would hardly go on in its old direction
+            straight = Q[:, 0, 0] > 0.98 * np.hypot(Q[:, 0, 0], Q[:, 1, 0])
+            alike = np.where(was_mirrored != mirrored, np.log(0.1), np.where(straight, np.log(5.0), 0.0))
+            self.log_weight[at, k] = np.where(ever, alike + character[:, k % kinds], 0.0)
+        self.known[at] = self.ever[at] = True
+        self.predict(at, moves)
+        kept = self.log_weight[at]
+        self.update(at, after)
+        self.log_weight[at] = kept  # each was made to fit this move, so that it tells nothing
+
+    def foresee(self, at: Indices, moves: Array) -> tuple[Array, Array]:
+        """Where some moves (m, c, 2) would bring the disks: mean (m, k, c, 2) and covariance (m, k, c, 2, 2)."""
+        mean, F, _, noise, _ = self._step(self.mean[at], moves)
+        m, k, c = mean.shape[:3]
+        FP = (F.reshape(m, k, 2 * c, SIZE) @ self.covariance[at]).reshape(F.shape)
+        return mean, FP @ F.swapaxes(-1, -2) + noise[..., None, None] * np.eye(2)
+
+    def predict(self, at: Indices, moves: Array) -> None:
+        """Take in that a move (m, 2) was made."""
+        mean = self.mean[at]
+        place, F_place, late, noise, ratio = self._step(mean, moves[:, None])
+        ratio = ratio[..., None]  # what comes late, relative to what comes at once
+        F = np.broadcast_to(np.eye(SIZE), (*mean.shape, SIZE)).copy()
+        F[:, :, PLACE] = F_place[:, :, 0]
+        F[:, :, LATE] = self._late_slopes(mean, moves)
+        mean = mean.copy()
+        mean[..., PLACE], mean[..., LATE] = place[:, :, 0], late[:, :, 0]
+        covariance = F @ self.covariance[at] @ F.swapaxes(-1, -2)
+        at_once = noise[:, :, 0]
+        for axis in range(2):
+            p, q = PLACE.start + axis, LATE.start + axis
+            covariance[..., p, p] += at_once
+            covariance[..., p, q] += at_once * ratio[..., 0]
+            covariance[..., q, p] += at_once * ratio[..., 0]
+            covariance[..., q, q] += at_once * ratio[..., 0] ** 2
+        scale2 = (mean[..., J] ** 2).sum(axis=-1) / 2
+        for i in range(J.start, J.stop):
+            covariance[..., i, i] += self._wander**2 * scale2
+        self.mean[at], self.covariance[at] = mean, covariance
+
+    def update(self, at: Indices, z: Array) -> Array:
+        """Take in where disks were seen (m, 2); returns the logarithm (m,) of the density that this was given."""
+        wrong = z[:, None] - self.mean[at, :, PLACE]
+        P = self.covariance[at]
+        S = P[..., PLACE, PLACE] + self._read[:, None, None] * np.eye(2)
+        inverse = np.linalg.inv(S)
+        gain = P[..., PLACE] @ inverse
+        self.mean[at] += np.einsum("mkij,mkj->mki", gain, wrong)
+        P = P - gain @ P[..., PLACE, :]
+        self.covariance[at] = (P + P.swapaxes(-1, -2)) / 2
+        return self._weigh(at, _normal(wrong, S, inverse))
+
+    def miss(self, at: Indices, moves: Array, visible: float) -> Array:
+        """Take in that moves (m, 2) were made, and that no disk is seen any more.
+
+        Args:
+            visible: farther than this from the middle, along either axis, a disk is not seen.
 
         Returns:
-            how many standard deviations off the most probable hypothesis was.
+            the logarithm (m,) of the probability that this was given.
         """
-        if not self.known:
-            self.begin(move, shift)
-            return 0.0
-        before = self.weights
-        off = [h.learn(move, shift, self.noise) for h in self.hypotheses]
-        surprise = off[int(before.argmax())] if before.max() > 0.9 else min(off)
-        weights = self.weights
-        if len(self.hypotheses) > 1 and weights.min() < 1e-4:
-            self.hypotheses = [self.hypotheses[int(weights.argmax())]]
-        return surprise
+        mean, S = self.foresee(at, moves[:, None])
+        std = np.sqrt(np.diagonal(S[:, :, 0], axis1=-2, axis2=-1))
+        lost = special.ndtr((np.abs(mean[:, :, 0]) - visible) / std).sum(axis=-1)
+        given = self._weigh(at, np.log(np.clip(lost, 1e-12, 1.0)))
+        self.predict(at, moves)
+        return given
 
-    def loosen(self, factor: float) -> None:
-        """Believe what is known of J with a covariance that is so many times larger, as before it may have changed."""
-        for h in self.hypotheses:
-            h.covariance = h.covariance * factor
+    def density(self, at: Indices, z: Array) -> Array:
+        """Logarithm (m,) of the density that the belief gives to a position (m, 2)."""
+        wrong = z[:, None] - self.mean[at, :, PLACE]
+        S = self.covariance[at][..., PLACE, PLACE] + self._read[:, None, None] * np.eye(2)
+        return np.asarray(special.logsumexp(np.log(self.weights[at]) + _normal(wrong, S, np.linalg.inv(S)), axis=1))
+
+    def _weigh(self, at: Indices, density: Array) -> Array:
+        """Weigh hypotheses by the logarithm (m, k) of what each gave to what came; returns that of all (m,)."""
+        joint = np.log(self.weights[at]) + density
+        self.log_weight[at] = np.maximum(joint - joint.max(axis=1, keepdims=True), LEAST)
+        return np.asarray(special.logsumexp(joint, axis=1))
+
+    def aims(self, at: Indices, goals: Array) -> Array:
+        """For each hypothesis the move (m, k, 2) that leaves the least squared distance to the goal, as expected.
+
+        What J is not known for shortens the move.
+        """
+        mean, P = self.mean[at], self.covariance[at]
+        gain = 1 + np.einsum("mki,mki->mk", mean[..., SLOPE], mean[..., PLACE]) / self._half
+        factor = np.maximum(1 - mean[..., LAG], 0.2) * np.maximum(gain, 0.2)
+        response = mean[..., J].reshape(*factor.shape, 2, 2) * factor[..., None, None]
+        away = goals[:, None] - mean[..., PLACE] - mean[..., LATE] - mean[..., DRIFT]
+        spread = (P[..., 0:2, 0:2] + P[..., 2:4, 2:4]) * factor[..., None, None] ** 2
+        normal = response.swapaxes(-1, -2) @ response + spread
+        return np.asarray(np.linalg.solve(normal, response.swapaxes(-1, -2) @ away[..., None])[..., 0])
+
+    def _step(self, mean: Array, moves: Array) -> tuple[Array, Array, Array, Array, Array]:
+        """One step of the dynamics under moves (m, c, 2).
+
+        Returns:
+            next position (m, k, c, 2), its derivative by the state (m, k, c, 2, 13), what will be late (m, k, c, 2),
+            the variance (m, k, c) of the position that the action noise adds, and (m, k) what of it comes late,
+            relative to what comes at once.
+        """
+        m, k = mean.shape[:2]
+        c = moves.shape[1]
+        place, slope, lag = mean[..., PLACE] / self._half, mean[..., SLOPE], mean[..., LAG]
+        gain = (1 + np.einsum("mki,mki->mk", slope, place))[..., None, None]
+        asked = np.einsum("mkij,mcj->mkci", mean[..., J].reshape(m, k, 2, 2), moves)
+        shift = gain * asked
+        now = (1 - lag)[..., None, None]
+        at_once = now * shift
+        position = mean[..., None, PLACE] + at_once + (mean[..., LATE] + mean[..., DRIFT])[:, :, None]
+        F = np.zeros((m, k, c, 2, SIZE))
+        F[..., 0, 0:2] = F[..., 1, 2:4] = now * gain * moves[:, None]
+        F[..., 0, 4] = F[..., 1, 5] = F[..., 0, 11] = F[..., 1, 12] = 1.0
+        F[..., SLOPE] = now[..., None] * asked[..., None] * place[:, :, None, None]
+        F[..., LAG] = -shift
+        F[..., PLACE] = np.eye(2) + now[..., None] * asked[..., None] * slope[:, :, None, None] / self._half
+        noise = self._action[:, None] ** 2 * (at_once**2).sum(axis=-1)
+        return position, F, lag[..., None, None] * shift, noise, lag / np.maximum(1 - lag, 0.2)
+
+    def _late_slopes(self, mean: Array, moves: Array) -> Array:
+        """Derivative (m, k, 2, 13) of what will be late by the state."""
+        place, slope, lag = mean[..., PLACE] / self._half, mean[..., SLOPE], mean[..., LAG]
+        gain = (1 + np.einsum("mki,mki->mk", slope, place))[..., None]
+        asked = np.einsum("mkij,mj->mki", mean[..., J].reshape(*lag.shape, 2, 2), moves)
+        F = np.zeros((*lag.shape, 2, SIZE))
+        F[..., 0, 0:2] = F[..., 1, 2:4] = lag[..., None] * gain * moves[:, None]
+        F[..., SLOPE] = lag[..., None, None] * asked[..., None] * place[:, :, None]
+        F[..., LAG] = gain * asked
+        F[..., PLACE] = lag[..., None, None] * asked[..., None] * slope[:, :, None] / self._half
+        return F
 
 
-def _design(move: Array) -> Array:
-    """H (2, 6) with H (J, v) = J u + v."""
-    H = np.zeros((2, 6))
-    H[0, :2] = H[1, 2:4] = move
-    H[0, 4] = H[1, 5] = 1.0
-    return H
+def _normal(deviation: Array, covariance: Floats, inverse: Floats) -> Array:
+    """Logarithm of normal densities of deviations (..., 2)."""
+    squared = np.einsum("...i,...ij,...j->...", deviation, inverse, deviation)
+    return np.asarray(-0.5 * (squared + np.log(np.linalg.det(covariance))) - np.log(2 * np.pi))
 
 
-def _similarity(move: Array, shift: Array, mirrored: bool, noise: Noise) -> Hypothesis:
-    """The similarity of one handedness that turns a move into a shift, with what may be distorted about it."""
-    onto = np.array([[shift[0], -shift[1]], [shift[1], shift[0]]])
-    if mirrored:
-        onto = onto @ np.diag([1.0, -1.0])
-    J = onto @ np.array([[move[0], move[1]], [-move[1], move[0]]]) / float(move @ move)
-    scale = float(np.linalg.norm(shift) / np.linalg.norm(move))
-    spread = np.concatenate([np.full(4, (DISTORTION * scale) ** 2), np.full(2, DRIFT_PX**2)])
-    found = Hypothesis(np.concatenate([J.ravel(), np.zeros(2)]), np.diag(spread))
-    found.learn(move, shift, noise)
-    found.log_weight = 0.0
-    return found
+def _turn(a: Array, b: Array) -> Array:
+    """The rotations with a scale (m, 2, 2) that turn vectors a (m, 2) into b (m, 2)."""
+    squared = np.maximum((a * a).sum(axis=-1), 1e-12)
+    real = (a * b).sum(axis=-1) / squared
+    imaginary = (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / squared
+    return np.stack([np.stack([real, -imaginary], axis=-1), np.stack([imaginary, real], axis=-1)], axis=-2)
