@@ -51,10 +51,13 @@ bench: $(VENV)/.installed-test  ## the numbers, as medians and ratios, with the 
 bench-peers: $(VENV)/.installed-test  ## beside AtomAI and plain policies, in an environment of their own; takes an hour
 	$(BIN)/python -m benchmarks.peers $(DATASETS)
 
+bench-align: $(VENV)/.installed-test  ## how the beam is aligned, on thousands of simulated instruments
+	$(BIN)/python -m benchmarks.alignment
+
 docs: $(VENV)/.installed-docs  ## the documentation, in docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 clean:  ## forget the environment and everything that was built
 	rm -rf $(VENV) .venv-newest .venv-peers build dist docs/_build .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test test-all lint app bench bench-peers docs clean
+.PHONY: help demo test test-all lint app bench bench-peers bench-align docs clean

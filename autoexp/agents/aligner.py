@@ -42,7 +42,9 @@ class Caution:
         probe_px: longest first move, if the response is as expected.
         visible_shift_px: a first move that shifts the disk by less is repeated, longer.
         undecided: what it costs not to know the handedness after a move, and
-        loss: what it costs to lose the disk; both in the unit of the cost, the logarithm of the squared distance.
+        loss: what it costs to lose the disk, and
+        cramped: how much each logarithm of the way to the border is worth; all in the unit of the cost, the logarithm
+            of the squared distance.
         changes: how probable it is that the response has changed since the last alignment, and since the last move.
     """
 
@@ -52,7 +54,8 @@ class Caution:
     probe_px: float = 30.0
     visible_shift_px: float = 1.0
     undecided: float = 8.0
-    loss: float = 30.0
+    loss: float = 35.0
+    cramped: float = 0.5
     changes: tuple[float, float] = (0.5, 0.01)
 
 
@@ -233,6 +236,7 @@ class Aligner:
         std = np.sqrt(np.diagonal(S, axis1=-2, axis2=-1))
         lost = special.ndtr((np.abs(mean) - self._visible) / std).sum(axis=-1)
         cost = np.log(squared + self._tolerance**2 / 2) + self._caution.loss * lost
+        cost -= self._caution.cramped * np.log(np.maximum(self._visible - np.abs(mean).max(axis=-1), 1.0))
         return np.asarray(np.einsum("mk,mkc->mc", weights, cost) + self._caution.undecided * _doubt(weights, mean, S))
 
 

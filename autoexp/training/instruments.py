@@ -52,6 +52,9 @@ class Ranges:
 
 
 CLEAN = Ranges()
+PAPER = Ranges(rotation=False)
+"""The instrument of the paper, with which moves are limited to 9.96 pixels along each axis."""
+PAPER_STEP_PX = 9.96
 MESSY = Ranges((0.5, 2.0), 0.25, 0.25, (0.001, 0.05), 0.7, 0.3, 0.25, 0.15, 60.0)
 WIDE = Ranges((0.33, 3.0), 0.25, 0.25, (0.001, 0.1), 1.5, 0.8, 0.45, 0.3, 60.0)
 
@@ -65,13 +68,17 @@ class Instruments:
         seed: draws them, and all their noise.
 
     Attributes:
+        response: (n, 2, 2) J, pixels a unit of the controls.
+        drift: (n, 2) pixels a move.
         goals: (n, 2) where the disks should be.
+        positions: (n, 2) where they are.
         moves: (n,) moves so far.
     """
 
     def __init__(self, ranges: Ranges, n: int, seed: int):
         self._ranges = ranges
         self._rng = rng = np.random.default_rng([seed, 31])
+        self._starts = np.random.default_rng([seed, 37])  # the same, however many moves were made before
         angle = rng.uniform(0, 2 * np.pi, n) if ranges.rotation else np.full(n, np.pi / 6)
         self._turn = _rotations(angle)
         handedness = rng.choice([-1.0, 1.0], n) if ranges.rotation else np.ones(n)
@@ -84,7 +91,7 @@ class Instruments:
         self.response = scale[:, None, None] * self._turn @ shape
         self._action_noise = _logarithmic(rng, ranges.action_noise, n)
         self._read_noise = rng.uniform(0, ranges.read_noise_px, n)
-        self._drift = rng.uniform(0, ranges.drift_px, n)[:, None] * _directions(rng, n)
+        self.drift = rng.uniform(0, ranges.drift_px, n)[:, None] * _directions(rng, n)
         self._slope = rng.uniform(0, ranges.gain, n)[:, None] * _directions(rng, n)
         self._lag = rng.uniform(0, ranges.lag, n)
         self._late = np.zeros((n, 2))
@@ -100,8 +107,8 @@ class Instruments:
         """Another alignment: goals and disks anywhere; the instruments stay as they are."""
         n, goal = len(self), self._ranges.goal_px
         # the paper's goal lies a little off the middle
-        self.goals = self._rng.uniform(-goal, goal, (n, 2)) if goal else np.tile([4.0, 8.0], (n, 1))
-        self.positions = self._rng.uniform(-VISIBLE_PX, VISIBLE_PX, (n, 2))
+        self.goals = self._starts.uniform(-goal, goal, (n, 2)) if goal else np.tile([4.0, 8.0], (n, 1))
+        self.positions = self._starts.uniform(-VISIBLE_PX, VISIBLE_PX, (n, 2))
         self._late[:] = 0.0
         self.moves[:] = 0
 
@@ -130,7 +137,7 @@ class Instruments:
         shift = gain[:, None] * asked + noise[:, None] * self._rng.standard_normal((len(self), 2))
         now = (1 - self._lag)[:, None] * shift + self._late
         late = self._lag[:, None] * shift
-        self.positions = np.where(which[:, None], self.positions + now + self._drift, self.positions)
+        self.positions = np.where(which[:, None], self.positions + now + self.drift, self.positions)
         self._late = np.where(which[:, None], late, self._late)
         self.moves = self.moves + which
 

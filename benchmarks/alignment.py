@@ -1,0 +1,169 @@
+"""How the beam is aligned: moves, success and accuracy over thousands of simulated instruments, with stated seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+from autoexp.agents.aligner import Aligner, Caution
+from autoexp.models.response import Belief
+from autoexp.training.alignments import Alignments, Controller, align
+from autoexp.training.controllers import Informed, Secant
+from autoexp.training.instruments import (
+    CLEAN,
+    HALF_PX,
+    MESSY,
+    PAPER,
+    PAPER_STEP_PX,
+    VISIBLE_PX,
+    WIDE,
+    Instruments,
+    Ranges,
+)
+from benchmarks.row import Row
+from benchmarks.table import measure
+
+N = 2000
+SEED = 1
+TOLERANCE_PX = 3.0
+LIMIT = 200
+
+
+def clean() -> list[Row]:
+    """Rotation and handedness unknown, otherwise ideal: the first alignment and later ones."""
+    first, *later = _alignments(CLEAN, 4)
+    floor, *floors = _floors(CLEAN, 4)
+    return [
+        _row("clean instrument, first alignment", first, 3.7, success=0.999, floor=floor),
+        _row("clean instrument, 2nd to 4th", _joined(later), 1.4, success=0.999, floor=_joined(floors)),
+    ]
+
+
+def messy() -> list[Row]:
+    """Distorted, noisy, drifting, late and uneven: the first alignment and later ones."""
+    first, *later = _alignments(MESSY, 4)
+    floor, *floors = _floors(MESSY, 4)
+    return [
+        _row("messy instrument, first alignment", first, 4.7, success=0.997, floor=floor, p95=6, lost=0.01),
+        _row("messy instrument, 2nd to 4th", _joined(later), 3.1, success=0.997, floor=_joined(floors)),
+    ]
+
+
+def wide() -> list[Row]:
+    """Worse than what the aligner expects."""
+    return [
+        _row("wide instrument, first alignment", _alignments(WIDE, 1)[0], 6.3, success=0.985, floor=_floors(WIDE, 1)[0])
+    ]
+
+
+def changes() -> list[Row]:
+    """Something happens to the instrument before the fourth alignment."""
+    return [
+        _row("scale 25 % larger before the 4th, clean", _alignments(CLEAN, 4, scale=1.25)[-1], 2.1, success=0.99),
+        _row(
+            "axes turned by 90 degrees before the 4th, clean", _alignments(CLEAN, 4, turn_deg=90)[-1], 5.0, success=0.99
+        ),
+        _row(
+            "axes turned by 90 degrees before the 4th, messy", _alignments(MESSY, 4, turn_deg=90)[-1], 7.5, success=0.99
+        ),
+    ]
+
+
+def accuracy() -> list[Row]:
+    """How near the disk is in the end, positions being known to 0.05 pixels rather than to whole ones."""
+    rows = []
+    for name, ranges, tolerance, bar in (("clean", CLEAN, 0.25, 0.12), ("messy", MESSY, 0.5, 0.30)):
+        fine = dataclasses.replace(ranges, rounded=False, read_noise_px=0.05)
+        first = _alignments(fine, 1, tolerance)[0]
+        rms = float(np.sqrt(np.mean(first.residual_px**2)))
+        said = f"{rms:.3f} px RMS, {first.needed.mean():.2f} moves, {100 * first.aligned.mean():.2f} %"
+        rows.append(Row(f"centring error, {name}, tolerance {tolerance} px", said, f"{bar} px", rms <= bar))
+    return rows
+
+
+def paper() -> list[Row]:
+    """The instrument of Xu, Kumar & LeBeau 2022, moves limited as there; no training."""
+    floors = _joined(_floors(PAPER, 4, PAPER_STEP_PX)[1:])
+    secant = _joined(_run(Instruments(PAPER, N, SEED), lambda i: Secant(N, PAPER_STEP_PX), 4)[1:])
+    first, *later = _run(Instruments(PAPER, N, SEED), lambda i: _aligner(PAPER, largest=PAPER_STEP_PX), 4)
+    also = f"first {first.needed.mean():.2f}; secant method {secant.needed.mean():.2f}"
+    return [_row("paper's instrument, 2nd to 4th", _joined(later), 9.0, success=1.0, floor=floors, also=also)]
+
+
+def _aligner(ranges: Ranges, tolerance_px: float = TOLERANCE_PX, **caution: float) -> Aligner:
+    belief = Belief(N, HALF_PX, ranges.rounded)
+    return Aligner(N, VISIBLE_PX, tolerance_px, belief, dataclasses.replace(Caution(), **caution))  # type: ignore[arg-type]
+
+
+def _alignments(ranges: Ranges, rounds: int, tolerance_px: float = TOLERANCE_PX, **change: float) -> list[Alignments]:
+    """Some alignments of each instrument, one after the other; before the last of them something may change."""
+    return _run(Instruments(ranges, N, SEED), lambda i: _aligner(ranges, tolerance_px), rounds, tolerance_px, **change)
+
+
+def _run(instruments, make, rounds: int, tolerance_px: float = TOLERANCE_PX, **change: float) -> list[Alignments]:
+    controller: Controller = make(instruments)
+    found = []
+    for i in range(rounds):
+        if i:
+            instruments.start()
+        if i and i == rounds - 1 and change:
+            instruments.change(**change)
+        found.append(align(instruments, controller, tolerance_px, LIMIT))
+    return found
+
+
+def _floors(ranges: Ranges, rounds: int, largest: float = Caution.largest) -> list[Alignments]:
+    """The same alignments by a controller that is told the response and the drift."""
+    return _run(Instruments(ranges, N, SEED), lambda i: Informed(i, largest), rounds)
+
+
+def _joined(several: list[Alignments]) -> Alignments:
+    names = [field.name for field in dataclasses.fields(Alignments)]
+    return Alignments(*(np.concatenate([getattr(one, name) for one in several]) for name in names))
+
+
+def _row(
+    what: str,
+    found: Alignments,
+    most: float,
+    success: float,
+    floor: Alignments | None = None,
+    p95: int | None = None,
+    lost: float | None = None,
+    also: str = "",
+) -> Row:
+    """Moves, success, and how often the disk was lost, against their bars; the floor beside."""
+    mean, tail = float(found.needed.mean()), float(np.percentile(found.needed, 95))
+    aligned, missing = float(found.aligned.mean()), float(found.lost.mean())
+    said = [
+        f"{mean:.2f} moves (95 %: {tail:.0f})",
+        f"{100 * aligned:.2f} % aligned",
+        f"{100 * missing:.1f} % lost once",
+    ]
+    if floor is not None:
+        said.append(f"told the response: {floor.needed.mean():.2f}")
+    if also:
+        said.append(also)
+    bar = [f"{most:g} moves"] + ([f"95 %: {p95}"] if p95 else []) + [f"{100 * success:g} %"]
+    bar += [f"{100 * lost:g} % lost"] if lost else []
+    met = mean <= most and aligned >= success and (p95 is None or tail <= p95) and (lost is None or missing <= lost)
+    return Row(what, ", ".join(said), ", ".join(bar), met)
+
+
+ALL = {
+    "paper": paper,
+    "clean": clean,
+    "messy": messy,
+    "wide": wide,
+    "changes": changes,
+    "accuracy": accuracy,
+}
+
+if __name__ == "__main__":
+    print(f"{N} instruments a row, seed {SEED}")
+    sys.exit(measure(ALL, sys.argv[1:]))
