@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from autoexp.training.alignments import Flags
 from autoexp.training.instruments import Array, Instruments
@@ -76,7 +79,7 @@ class Secant:
         return moves
 
 
-def limited(moves: Array, largest: float) -> Array:
+def limited(moves: npt.NDArray[np.floating[Any]], largest: float) -> Array:
     """Moves (n, 2) in the same direction, none of whose parts is longer than may be."""
     longest = np.abs(moves).max(axis=-1, keepdims=True)
     return np.asarray(moves * np.minimum(1.0, largest / np.maximum(longest, 1e-9)))
