@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -28,10 +34,14 @@ from autoexp.training.instruments import (
 from benchmarks.row import Row
 from benchmarks.table import measure
 
+if TYPE_CHECKING:
+    from autoexp.training.learning import Skill
+
 N = 2000
 SEED = 1
 TOLERANCE_PX = 3.0
 LIMIT = 200
+SEEDS = 5
 
 
 def clean() -> list[Row]:
@@ -93,6 +103,59 @@ def paper() -> list[Row]:
     first, *later = _run(Instruments(PAPER, N, SEED), lambda i: _aligner(PAPER, largest=PAPER_STEP_PX), 4)
     also = f"first {first.needed.mean():.2f}; secant method {secant.needed.mean():.2f}"
     return [_row("paper's instrument, 2nd to 4th", _joined(later), 9.0, success=1.0, floor=floors, also=also)]
+
+
+def learned() -> list[Row]:
+    """Soft actor-critic on the paper's environment, 20,000 steps for each seed, judged on 500 episodes."""
+    from autoexp.training import learning
+
+    settings = learning.DiskSettings()
+    floor = learning.judge(settings, learning.by_response)
+    with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(_learn, range(SEEDS)))
+    solved = [at for at, _, _ in found]
+    success, steps = (float(np.mean([getattr(skill, name) for _, skill, _ in found])) for name in ("success", "steps"))
+    rate = float(np.median([fps for _, _, fps in found]))
+    when = f"solved after {', '.join('never' if at is None else f'{at:,}' for at in solved)} steps"
+    said = f"{when}; {100 * success:.1f} % aligned in {steps:.2f} steps; told the response: {floor.steps:.2f}"
+    in_time = all(at is not None and at <= 4000 for at in solved)
+    met = in_time and success == 1.0 and steps <= 1.15 * floor.steps
+    what = f"paper's environment, soft actor-critic, {SEEDS} seeds"
+    rows = [Row(what, said, "4,000 steps; 100 %; 15 % above the floor", met)]
+    moves = _moves_a_second()
+    said = (
+        f"{moves / 1e6:.1f} million moves a second, one core; {moves / rate:,.0f} times the training loop's {rate:.0f}"
+    )
+    rows.append(Row("batched simulator", said, "10,000 times, 1 million a second", moves > max(1e6, 1e4 * rate)))
+    return rows
+
+
+def _learn(seed: int) -> tuple[int | None, Skill, float]:
+    """Where it was solved, how well it does in the end, and steps a second of the training."""
+    from autoexp.training import learning
+
+    with tempfile.TemporaryDirectory() as folder:
+        policy, episodes = learning.train(learning.Training(seed=seed), pathlib.Path(folder))
+    rate = policy.card["steps"] / policy.card["wall_s"]
+    return learning.solved_at(episodes), learning.judge(learning.DiskSettings(), learning.by_policy(policy)), rate
+
+
+def _moves_a_second(n: int = 32_768) -> float:
+    """Of the simulator in torch, messy instruments, moved and measured, on one core."""
+    import torch
+
+    from autoexp.training.differentiable import TorchInstruments
+
+    torch.set_num_threads(1)
+    instruments = TorchInstruments(Instruments(MESSY, n, SEED))
+    disks, moves, done = instruments.disks, 10 * torch.randn(n, 2), 0
+    with torch.no_grad():
+        begun = time.perf_counter()
+        while (elapsed := time.perf_counter() - begun) < 3:
+            disks, moves = instruments.move(disks, moves), -moves
+            instruments.measure(disks)
+            done += n
+    return done / elapsed
 
 
 def _aligner(ranges: Ranges, tolerance_px: float = TOLERANCE_PX, **caution: float) -> Aligner:
@@ -162,6 +225,7 @@ ALL = {
     "wide": wide,
     "changes": changes,
     "accuracy": accuracy,
+    "learned": learned,
 }
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ are in pixels of a camera of 255 pixels, as in Xu, Kumar & LeBeau 2022, whose in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,28 @@ MESSY = Ranges((0.5, 2.0), 0.25, 0.25, (0.001, 0.05), 0.7, 0.3, 0.25, 0.15, 60.0
 WIDE = Ranges((0.33, 3.0), 0.25, 0.25, (0.001, 0.1), 1.5, 0.8, 0.45, 0.3, 60.0)
 
 
+class Properties(NamedTuple):
+    """What n instruments are like; known to nobody but their simulation and those who judge by it.
+
+    Attributes:
+        response: (n, 2, 2) J, pixels a unit of the controls.
+        drift: (n, 2) pixels a move.
+        slope: (n, 2) change of the gain from the middle to the border.
+        lag: (n,) part of a move that comes one move late.
+        late: (n, 2) what is still to come, pixels.
+        action_noise: (n,) noise of a shift, relative to its length.
+        read_noise: (n,) standard deviation of a measured position, pixels.
+    """
+
+    response: Array
+    drift: Array
+    slope: Array
+    lag: Array
+    late: Array
+    action_noise: Array
+    read_noise: Array
+
+
 class Instruments:
     """n instruments, each with its disk somewhere on its camera.
 
@@ -76,7 +99,7 @@ class Instruments:
     """
 
     def __init__(self, ranges: Ranges, n: int, seed: int):
-        self._ranges = ranges
+        self.ranges = ranges
         self._rng = rng = np.random.default_rng([seed, 31])
         self._starts = np.random.default_rng([seed, 37])  # the same, however many moves were made before
         angle = rng.uniform(0, 2 * np.pi, n) if ranges.rotation else np.full(n, np.pi / 6)
@@ -103,9 +126,16 @@ class Instruments:
     def __len__(self) -> int:
         return len(self.goals)
 
+    @property
+    def properties(self) -> Properties:
+        """What they are like now."""
+        return Properties(
+            self.response, self.drift, self._slope, self._lag, self._late, self._action_noise, self._read_noise
+        )
+
     def start(self) -> None:
         """Another alignment: goals and disks anywhere; the instruments stay as they are."""
-        n, goal = len(self), self._ranges.goal_px
+        n, goal = len(self), self.ranges.goal_px
         # the paper's goal lies a little off the middle
         self.goals = self._starts.uniform(-goal, goal, (n, 2)) if goal else np.tile([4.0, 8.0], (n, 1))
         self.positions = self._starts.uniform(-VISIBLE_PX, VISIBLE_PX, (n, 2))
@@ -125,7 +155,7 @@ class Instruments:
     def measure(self) -> Array:
         """Positions (n, 2) as the cameras show them; NaN where there is no disk."""
         found = self.positions + self._read_noise[:, None] * self._rng.standard_normal((len(self), 2))
-        if self._ranges.rounded:
+        if self.ranges.rounded:
             found = np.round(found)
         return np.where(self.seen[:, None], found, np.nan)
 
