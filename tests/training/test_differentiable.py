@@ -40,10 +40,7 @@ def test_noise_is_as_large_as_in_the_plain_one():
     moves = np.full((4000, 2), 20.0)
     instruments.move(moves, np.ones(4000, bool))
     still.move(moves, np.ones(4000, bool))
-    here = (
-        twin.move(twin.disks, torch.as_tensor(moves)).positions
-        - silent.move(silent.disks, torch.as_tensor(moves)).positions
-    )
+    here, quiet = (t.move(t.disks, torch.as_tensor(moves)).positions for t in (twin, silent))
     there = instruments.positions - still.positions
     assert float((here - quiet).std()) == pytest.approx(there.std(), rel=0.05)
 
