@@ -24,14 +24,16 @@ from autoexp.errors import (
     BudgetError,
     GateClosedError,
     GuardianError,
+    InstrumentError,
     LimitError,
     PlanError,
     ReadbackError,
 )
-from autoexp.instrument import Identity, Instrument, Overview, PlanChecker, Position, Spectrum
+from autoexp.instrument import Camera, CameraFrame, Identity, Instrument, Overview, PlanChecker, Position, Spectrum
 from autoexp.plan import (
     ELECTRONS_PER_PICOAMPERE_SECOND,
     Budget,
+    FrameSpec,
     Model,
     OverviewSpec,
     Plan,
@@ -41,6 +43,8 @@ from autoexp.plan import (
 )
 
 T = TypeVar("T")
+SMALLEST_FRAME = 8
+"""Pixels that a frame of the disk has along each side, at least."""
 
 
 class ControlLimits(Model):
@@ -251,7 +255,7 @@ class Guardian:
                 "Take fewer pixels or a shorter dwell time."
             )
 
-    def _check_exposure_time(self, spec: SpectrumSpec) -> None:
+    def _check_exposure_time(self, spec: SpectrumSpec | FrameSpec) -> None:
         longest = min(self.site.max_exposure_s, self.user.max_exposure_s or math.inf)
         if spec.exposure_s > longest:
             raise LimitError(f"An exposure of {spec.exposure_s:g} s is longer than the {longest:g} s allowed.")
@@ -305,6 +309,47 @@ class Guardian:
         self._pay(spec.exposure_s)
         self.account.exposures += 1
 
+    def camera_frame(self, spec: FrameSpec) -> CameraFrame:
+        """Take a frame of the camera on which the disk is seen, within limits and budget.
+
+        Raises:
+            LimitError, BudgetError: it may not be taken.
+            InstrumentError: there is no such camera, or no usable frame.
+        """
+        self._check_exposure_time(spec)
+        self._check_budget(spec.exposure_s)
+        instrument = self._instrument
+        if not isinstance(instrument, Camera):
+            raise InstrumentError("The instrument has no camera on which the bright-field disk is seen.")
+        self._pay(spec.exposure_s)
+        frame = self._pass(lambda: instrument.camera_frame(spec))
+        if frame.image.ndim != 2 or min(frame.image.shape) < SMALLEST_FRAME:
+            raise BadFrameError(f"The camera gave a frame of shape {frame.image.shape}; it was discarded.")
+        return frame
+
+    def value(self, name: str) -> float:
+        """The value of a control.
+
+        Raises:
+            LimitError: the site does not list it.
+            InstrumentError: the instrument does not have it.
+        """
+        self._listed(name)
+        return self._instrument.get(name)
+
+    def room(self, name: str) -> tuple[float, float]:
+        """Lowest and highest value to which a control may be moved now, in one command."""
+        limits, now = self._listed(name), self._instrument.get(name)
+        low, high = self.user.controls.get(name, (limits.low, limits.high))
+        low, high = max(low, limits.low), min(high, limits.high)
+        if limits.step is not None:
+            low, high = max(low, now - limits.step), min(high, now + limits.step)
+        return low, high
+
+    def keep(self) -> None:
+        """Take the controls as they are now for those to go back to."""
+        self._snapshot = {name: self._instrument.get(name) for name in self._snapshot}
+
     def dose_of(self, exposure_s: float) -> float:
         """Electrons of an exposure; zero where the current is not known."""
         return exposure_s * (self.beam_current_pA or 0.0) * ELECTRONS_PER_PICOAMPERE_SECOND
@@ -326,11 +371,15 @@ class Guardian:
         if not any(_close(self._instrument.get(name), value, limits.readback_tolerance) for _ in range(2)):
             raise ReadbackError(f"{name} was set to {value:g} but reads {self._instrument.get(name):g}.")
 
-    def _allowed(self, name: str, value: float) -> ControlLimits:
+    def _listed(self, name: str) -> ControlLimits:
         limits = self.site.controls.get(name)
         if limits is None:
             known = ", ".join(sorted(self.site.controls)) or "none"
             raise LimitError(f"The site does not allow to move {name!r} (allowed: {known}).")
+        return limits
+
+    def _allowed(self, name: str, value: float) -> ControlLimits:
+        limits = self._listed(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise LimitError(f"{name} cannot be set to {value!r}: not a finite number.")
         if not limits.low <= value <= limits.high:

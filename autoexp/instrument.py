@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from autoexp.plan import OverviewSpec, SpectrumSpec
+from autoexp.plan import FrameSpec, OverviewSpec, SpectrumSpec
 
 Position = tuple[float, float]
 
@@ -106,6 +106,19 @@ class Spectrum:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class CameraFrame:
+    """A frame of the camera on which the bright-field disk is seen.
+
+    Attributes:
+        image: (h, w), counts.
+        mrad_per_px: width of a pixel; None where the camera does not say.
+    """
+
+    image: npt.NDArray[np.float32]
+    mrad_per_px: float | None = None
+
+
 @runtime_checkable
 class Scanner(Protocol):
     """Takes images."""
@@ -128,6 +141,19 @@ class Spectrometer(Protocol):
 
         Raises:
             InstrumentError: there is no usable frame; the subclass says why.
+        """
+        ...
+
+
+@runtime_checkable
+class Camera(Protocol):
+    """Takes frames of the bright-field disk."""
+
+    def camera_frame(self, spec: FrameSpec) -> CameraFrame:
+        """A new frame, exposed after everything that was commanded before.
+
+        Raises:
+            InstrumentError: there is no such camera, or no usable frame.
         """
         ...
 

@@ -42,6 +42,37 @@ class OverviewSpec(Model):
         return self.pixels**2 * self.dwell_us * 1e-6
 
 
+class FrameSpec(Model):
+    """A frame of the camera on which the bright-field disk is seen."""
+
+    exposure_s: float = Field(0.05, gt=0, le=60, description="exposure, s")
+    binning: int = Field(8, ge=1, le=64, description="camera pixels to a pixel of the frame, along each axis")
+
+
+class AlignmentSpec(Model):
+    """How the bright-field disk is centred: by which controls, on which frames, how well."""
+
+    controls: tuple[str, str] = Field(("CAperture.y", "CAperture.x"), description="two controls that shift the disk")
+    frame: FrameSpec = FrameSpec()
+    goal: tuple[float, float] = Field((0.5, 0.5), description="where the disk should be (y, x), fractions of the frame")
+    tolerance_px: float = Field(1.0, gt=0, le=100, description="how near is near enough, pixels of the frame")
+    px_per_unit: float | None = Field(
+        None,
+        gt=0,
+        description="pixels of the frame that a unit of the controls shifts the disk by, to within a factor of two; "
+        "taken from the camera's calibration if the controls are angles in rad",
+    )
+    frames: int = Field(20, ge=2, le=1000, description="frames after which it is given up")
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> AlignmentSpec:
+        if self.controls[0] == self.controls[1]:
+            raise ValueError(f"the two controls are the same, {self.controls[0]}")
+        if not all(0 < g < 1 for g in self.goal):
+            raise ValueError(f"the goal {self.goal} lies outside the frame: give fractions between 0 and 1")
+        return self
+
+
 class PatchSpec(Model):
     """How the overview is cut into candidates.
 

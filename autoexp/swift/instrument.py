@@ -30,8 +30,8 @@ from autoexp.errors import (
     InstrumentError,
     PlanError,
 )
-from autoexp.instrument import EnergyCalibration, FrameOfReference, Identity, Overview, Position, Spectrum
-from autoexp.plan import OverviewSpec, SpectrumSpec
+from autoexp.instrument import CameraFrame, EnergyCalibration, FrameOfReference, Identity, Overview, Position, Spectrum
+from autoexp.plan import FrameSpec, OverviewSpec, SpectrumSpec
 from autoexp.swift.stream import acquire_frame
 
 STOP_S = 10.0
@@ -74,6 +74,7 @@ class SwiftInstrument:
         self._drawn.set()
         self._context: typing.Any = None
         self._found: dict[str, typing.Any] | None = None
+        self._imager: typing.Any = None
         self._stream: typing.Any = None
         self._aborted = threading.Event()
 
@@ -149,6 +150,13 @@ class SwiftInstrument:
             put_back("scan", scan.start_playing)
         if found["camera playing"]:
             put_back("camera", camera.start_playing)
+        if self._imager is not None:
+            imager, self._imager = self._imager, None
+            put_back(
+                "parameters of the camera of the disk", lambda: imager.set_current_frame_parameters(found["imager"])
+            )
+            if found["imager playing"]:
+                put_back("camera of the disk", imager.start_playing)
         if stem.probe_position != found["probe position"]:
             problems.append(f"probe position reads {stem.probe_position} instead of {found['probe position']}")
         self._context = None
@@ -288,8 +296,8 @@ class SwiftInstrument:
         parameters.processing = "sum_project"
         return parameters
 
-    def _acquire(self, parameters: typing.Any, exposure_s: float) -> typing.Any:
-        stream = camera_base.make_sequence_data_stream(self._camera, parameters, 1)
+    def _acquire(self, parameters: typing.Any, exposure_s: float, camera: typing.Any = None) -> typing.Any:
+        stream = camera_base.make_sequence_data_stream(camera or self._camera, parameters, 1)
         late = threading.Event()
 
         def give_up() -> None:
@@ -326,6 +334,44 @@ class SwiftInstrument:
                 f"The camera filled {stream.progress:.2%} of a frame of shape {shape}; it was discarded."
             )
         return xdata
+
+    # --- the bright-field disk
+
+    def camera_frame(self, spec: FrameSpec) -> CameraFrame:
+        """A sequence of one frame of the Ronchigram camera, which is taken over with the first."""
+        if self._aborted.is_set():
+            raise AbortedError("It was aborted before the exposure.")
+        camera = self._take_imager()
+        values = camera.camera.binning_values
+        if spec.binning not in values:
+            raise PlanError(
+                f"The camera of the disk has no binning {spec.binning}; it has {', '.join(map(str, values))}."
+            )
+        parameters = copy.copy(camera.get_current_frame_parameters())
+        parameters.exposure_ms = spec.exposure_s * 1000
+        parameters.binning = spec.binning
+        parameters.processing = None
+        xdata = self._acquire(parameters, spec.exposure_s, camera)
+        image = np.asarray(xdata.data, dtype=np.float32).squeeze()
+        if image.ndim != 2:
+            raise BadFrameError(f"The camera of the disk gave a frame of shape {image.shape}.")
+        calibration = xdata.dimensional_calibrations[-1]
+        mrad = {"rad": 1e3, "mrad": 1.0}.get(calibration.units)
+        return CameraFrame(image, abs(calibration.scale) * mrad if mrad and calibration.scale else None)
+
+    def _take_imager(self) -> typing.Any:
+        """The camera of the disk; when it is first needed, its state is remembered and it is stopped."""
+        if self._imager is None:
+            camera = self._stem.ronchigram_camera
+            if camera is None:
+                raise InstrumentError("The instrument has no camera on which the bright-field disk is seen.")
+            if self._found is None:
+                raise InstrumentError("The instrument has not been taken over.")
+            self._found["imager"] = copy.deepcopy(camera.get_current_frame_parameters())
+            self._found["imager playing"] = camera.is_playing
+            camera.abort_playing(sync_timeout=STOP_S)
+            self._imager = camera
+        return self._imager
 
     # --- controls
 

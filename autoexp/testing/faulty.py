@@ -17,8 +17,8 @@ from autoexp.errors import (
     InstrumentBusyError,
     InstrumentError,
 )
-from autoexp.instrument import Identity, Instrument, Overview, PlanChecker, Position, Spectrum
-from autoexp.plan import OverviewSpec, SpectrumSpec
+from autoexp.instrument import Camera, CameraFrame, Identity, Instrument, Overview, PlanChecker, Position, Spectrum
+from autoexp.plan import FrameSpec, OverviewSpec, SpectrumSpec
 from autoexp.testing.virtual import spectrum_like
 
 Fault = Literal[
@@ -123,6 +123,16 @@ class FaultyInstrument:
             return self._last
         self._last = spectrum
         return spectrum_like(spectrum, _SPOILS[fault](spectrum.counts)) if fault in _SPOILS else spectrum
+
+    def camera_frame(self, spec: FrameSpec) -> CameraFrame:
+        """Take a frame of the camera, or fail as armed."""
+        self.commands.append(("frame", spec))
+        fault = self._faults.popleft() if self._faults else None
+        if fault in _RAISES:
+            raise _RAISES[fault]()
+        assert isinstance(self._instrument, Camera)
+        frame = self._instrument.camera_frame(spec)
+        return CameraFrame(_SPOILS[fault](frame.image), frame.mrad_per_px) if fault in _SPOILS else frame
 
     def get(self, name: str) -> float:
         """The value of a control."""

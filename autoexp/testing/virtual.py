@@ -8,8 +8,8 @@ import threading
 import numpy as np
 
 from autoexp.errors import AbortedError, InstrumentError
-from autoexp.instrument import EnergyCalibration, FrameOfReference, Identity, Overview, Position, Spectrum
-from autoexp.plan import OverviewSpec, SpectrumSpec
+from autoexp.instrument import CameraFrame, EnergyCalibration, FrameOfReference, Identity, Overview, Position, Spectrum
+from autoexp.plan import FrameSpec, OverviewSpec, SpectrumSpec
 from virtual_stem.microscope import ScanGeometry, VirtualMicroscope
 
 
@@ -85,6 +85,14 @@ class DirectInstrument:
             frame_number=self._frames,
             counts_per_electron=self.microscope.eels.counts_per_electron,
         )
+
+    def camera_frame(self, spec: FrameSpec) -> CameraFrame:
+        """The bright-field disk."""
+        if self._cut.wait(spec.exposure_s / self.microscope.time_scale):
+            raise AbortedError("The exposure was cut short.")
+        side = 2048 // spec.binning
+        image = self.microscope.disk_frame(spec.exposure_s, (side, side))
+        return CameraFrame(image, self.microscope.optics.camera_rad * 1e3 / side)
 
     def get(self, name: str) -> float:
         """The value of a control."""
