@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from autoexp import __version__
-from autoexp.cli import replays, results, runs, system, training
+from autoexp.cli import alignment, replays, results, runs, system, training
 
 app = typer.Typer(
     name="autoexp",
@@ -49,6 +49,7 @@ app.command(rich_help_panel="Results")(results.report)
 app.command(rich_help_panel="Results")(results.export)
 app.command(rich_help_panel="Recorded data")(replays.replay)
 app.command(rich_help_panel="Recorded data")(replays.compare)
+app.command(rich_help_panel="Alignment")(alignment.align)
 app.command(rich_help_panel="Alignment")(training.train)
 app.command(rich_help_panel="This computer")(system.doctor)
 

@@ -24,6 +24,8 @@ ALIGNER_PX = 255.0
 """Width of the camera for which the aligner's expectations are written down."""
 EDGE = 0.96
 """Share of half the frame beyond which the aligner does not want the centre of the disk to go."""
+SURE = 0.9
+"""So confident has it to be of the handedness to speak of it."""
 APART_PX = 1.0
 """How much farther than the tolerance the centre of mass may be from the goal when the fit says that it is there."""
 
@@ -35,18 +37,18 @@ class Response:
     Attributes:
         rotation_deg: by how much the axes of the controls are turned against the camera's.
         px_per_unit: pixels of the frame that a unit of the controls shifts the disk by.
-        mirrored: whether the axes are mirrored.
-        confidence: in that, 0.5 to 1.
+        mirrored: whether the axes are mirrored; None as long as no move has told.
+        confidence: in the likelier answer to that, 0.5 to 1.
     """
 
     rotation_deg: float
     px_per_unit: float
-    mirrored: bool
+    mirrored: bool | None
     confidence: float
 
     def describe(self) -> str:
         """In words."""
-        mirrored = "mirrored" if self.mirrored else "not mirrored"
+        mirrored = {True: "mirrored", False: "not mirrored", None: "whether mirrored is not known yet"}[self.mirrored]
         return f"turned by {self.rotation_deg:.0f}°, {self.px_per_unit:.4g} px a unit, {mirrored}"
 
 
@@ -230,6 +232,6 @@ class AlignmentTask:
         square = J @ np.diag([1.0, -1.0]) if mirrored else J
         rotation = math.degrees(math.atan2(square[1, 0] - square[0, 1], square[0, 0] + square[1, 1]))
         probability = float(aligner.belief.handedness[0])
-        return Response(
-            rotation, math.sqrt(abs(float(np.linalg.det(J)))), mirrored, probability if mirrored else 1 - probability
-        )
+        confidence = max(probability, 1 - probability)
+        scale_of = math.sqrt(abs(float(np.linalg.det(J))))
+        return Response(rotation, scale_of, probability > 0.5 if confidence >= SURE else None, confidence)

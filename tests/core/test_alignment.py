@@ -68,7 +68,7 @@ def test_the_disk_is_centred_in_a_few_frames_and_then_in_fewer(make, seed):
     assert again.success
     assert len(again.looks) <= 3
     J = np.asarray(microscope.optics.deflector_to_rad)
-    assert again.response.mirrored == (np.linalg.det(J) < 0)
+    assert again.response.mirrored in (bool(np.linalg.det(J) < 0), None)
     assert again.response.px_per_unit == pytest.approx(1000 / 1.5625 * math.sqrt(abs(np.linalg.det(J))), rel=0.12)
 
 

@@ -1,0 +1,175 @@
+"""align: the bright-field disk is centred."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoexp.cli.console import ENDED_BADLY, ArmFlag, JsonFlag, Reply, replying
+from autoexp.errors import PlanError
+
+if TYPE_CHECKING:
+    from autoexp.plan import AlignmentSpec, InstrumentSpec
+    from autoexp.tasks.alignment import Alignment, Look
+
+
+def align(
+    instrument: Annotated[str, typer.Option(help="virtual, or swift: what Swift's plug-ins bring.")] = "virtual",
+    controls: Annotated[
+        str, typer.Option(help="The two controls that shift the disk, with a comma between.")
+    ] = "CAperture.y,CAperture.x",
+    tolerance: Annotated[float, typer.Option(help="How near is near enough, pixels of the frame.")] = 1.0,
+    exposure: Annotated[float, typer.Option(help="Exposure of a frame, s.")] = 0.05,
+    binning: Annotated[int, typer.Option(help="Camera pixels to a pixel of the frame.")] = 8,
+    px_per_unit: Annotated[
+        float | None,
+        typer.Option(help="Pixels that a unit of the controls shifts the disk by; not needed for angles in rad."),
+    ] = None,
+    frames: Annotated[int, typer.Option(min=2, help="Frames after which it is given up.")] = 20,
+    times: Annotated[
+        int, typer.Option(min=1, help="Only virtual: align so often, the disk being displaced before each.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Only virtual: which instrument, unknown to the aligner.")] = 0,
+    back: Annotated[bool, typer.Option("--back", help="Put the controls back in the end.")] = False,
+    arm: ArmFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Centre the bright-field disk, by controls of which nobody knows how they move it.
+
+    The controls have to be listed in the instrument's limits file. If it fails, or is ended by Ctrl-C, they are put
+    back to where they were. Exit code 0: centred; 1: not; 2: it cannot be done as asked.
+    """
+    with replying(as_json) as reply:
+        from autoexp.session import open_guardian
+        from autoexp.tasks.alignment import AlignmentTask
+
+        where, spec = _asked(instrument, controls, tolerance, exposure, binning, px_per_unit, frames, times, seed)
+        done: list[dict[str, Any]] = []
+        with open_guardian(where, armed=arm) as guardian, _interruptible() as wanted:
+            task = AlignmentTask(guardian, spec, lambda look: _show(reply, look), wanted)
+            for turn in range(times):
+                if where.kind == "virtual":
+                    _displace(guardian, spec, seed, turn)
+                found = task.run()
+                done.append(_summary(found))
+                _conclude(reply, found)
+                if not found.success:
+                    break
+            if found.success and not back:
+                guardian.keep()
+        reply.document(done[0] if times == 1 else {"success": done[-1]["success"], "alignments": done})
+        if not found.success:
+            raise typer.Exit(ENDED_BADLY)
+
+
+def _asked(
+    instrument: str,
+    controls: str,
+    tolerance: float,
+    exposure: float,
+    binning: int,
+    px_per_unit: float | None,
+    frames: int,
+    times: int,
+    seed: int,
+) -> tuple[InstrumentSpec, AlignmentSpec]:
+    """Which instrument, and how.
+
+    Raises:
+        PlanError: something is not there or makes no sense.
+    """
+    from pydantic import ValidationError
+
+    from autoexp.plan import AlignmentSpec, SwiftInstrument, VirtualInstrument, explain
+
+    if instrument not in ("virtual", "swift"):
+        raise PlanError(f"There is no instrument {instrument!r}; there are: virtual, swift.")
+    if times > 1 and instrument != "virtual":
+        raise PlanError("Only the virtual microscope's disk can be displaced; leave --times out.")
+    try:
+        where = VirtualInstrument(seed=seed) if instrument == "virtual" else SwiftInstrument()
+        spec = AlignmentSpec.model_validate(
+            {
+                "controls": [name.strip() for name in controls.split(",")],
+                "frame": {"exposure_s": exposure, "binning": binning},
+                "tolerance_px": tolerance,
+                "px_per_unit": px_per_unit,
+                "frames": frames,
+            }
+        )
+    except ValidationError as error:
+        raise PlanError(explain(error)) from error
+    return where, spec
+
+
+def _displace(guardian: Any, spec: AlignmentSpec, seed: int, turn: int) -> None:
+    """Bring the virtual disk somewhere else, where it still is to be seen."""
+    import numpy as np
+
+    for name, value in zip(spec.controls, np.random.default_rng([seed, turn, 5]).uniform(-0.05, 0.05, 2), strict=True):
+        guardian.move(name, float(value))
+
+
+def _show(reply: Reply, look: Look) -> None:
+    """One line for each frame."""
+    if look.residual_px is None:
+        reply.line("  no disk")
+        return
+    mrad = "" if look.residual_mrad is None else f"  {look.residual_mrad:7.2f} mrad"
+    reply.line(f"  {look.residual_px:7.2f} px{mrad}  from the goal{'  [green]centred[/]' if look.aligned else ''}")
+
+
+def _conclude(reply: Reply, found: Alignment) -> None:
+    frames = len(found.looks)
+    reply.line(f"{'aligned' if found.success else 'not aligned'}  {found.reason}; {frames} frame{'s' * (frames != 1)}")
+    if found.response is not None:
+        reply.line(f"response {found.response.describe()}")
+
+
+def _summary(found: Alignment) -> dict[str, Any]:
+    """For programs."""
+    last = found.looks[-1]
+    response = found.response
+    return {
+        "success": found.success,
+        "reason": found.reason,
+        "frames": len(found.looks),
+        "residual_px": last.residual_px,
+        "residual_mrad": last.residual_mrad,
+        "path": [
+            {
+                "controls": list(look.values),
+                "center_px": None if look.disk is None else list(look.disk.center),
+                "residual_px": look.residual_px,
+            }
+            for look in found.looks
+        ],
+        "response": None
+        if response is None
+        else {
+            "rotation_deg": response.rotation_deg,
+            "px_per_unit": response.px_per_unit,
+            "mirrored": response.mirrored,
+            "confidence": response.confidence,
+        },
+    }
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C lets the alignment end before its next move."""
+    wanted = True
+
+    def stop(*_: object) -> None:
+        nonlocal wanted
+        wanted = False
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield lambda: wanted
+    finally:
+        signal.signal(signal.SIGINT, before)
