@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import pathlib
 import sys
@@ -17,7 +18,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from autoexp.agents.aligner import Aligner, Caution
+from autoexp.errors import LimitError
+from autoexp.guardian import ControlLimits, Guardian, SiteLimits
 from autoexp.models.response import Belief
+from autoexp.plan import AlignmentSpec, FrameSpec, SwiftInstrument
+from autoexp.session import open_instrument
+from autoexp.tasks.alignment import AlignmentTask
+from autoexp.testing import DirectInstrument, FaultyInstrument
 from autoexp.training.alignments import Alignments, Controller, align
 from autoexp.training.controllers import Informed, Secant
 from autoexp.training.instruments import (
@@ -33,6 +40,8 @@ from autoexp.training.instruments import (
 )
 from benchmarks.row import Row
 from benchmarks.table import measure
+from virtual_stem.microscope import VirtualMicroscope
+from virtual_stem.specimens import make_specimen
 
 if TYPE_CHECKING:
     from autoexp.training.learning import Skill
@@ -130,6 +139,71 @@ def learned() -> list[Row]:
     return rows
 
 
+def guarded(actions: int = 100_000) -> list[Row]:
+    """Agents that mean no good, under the guardian of the virtual microscope: what reaches it, and what is put back."""
+    names, limits = ("CAperture.y", "CAperture.x"), ControlLimits(low=-0.05, high=0.05, step=0.02)
+    instrument = FaultyInstrument(DirectInstrument(VirtualMicroscope(make_specimen("plasmonic", 0), time_scale=1e6)))
+    guardian = Guardian(instrument, SiteLimits(controls=dict.fromkeys(names, limits)))
+    entry, rng = guardian.open(), np.random.default_rng(SEED)
+    agents = {
+        "not a number": lambda i: (math.nan, math.inf, -math.inf)[i % 3],
+        "constant extremes": lambda i: 1e9,
+        "oscillating": lambda i: 0.05 if i % 2 else -0.05,
+        "just beyond": lambda i: math.nextafter(0.05, 1),
+        "random": lambda i: float(rng.normal(0, 0.05)),
+    }
+    refused = violations = 0
+    for act in agents.values():
+        for i in range(actions // len(agents)):
+            name, wanted = names[i % 2], act(i)
+            before = instrument.get(name)
+            try:
+                guardian.move(name, wanted)
+            except LimitError:
+                refused += 1
+            now = instrument.get(name)
+            violations += not (-0.05 <= now <= 0.05 and abs(now - before) <= 0.02)
+    restored = not guardian.restore() and all(abs(instrument.get(n) - v) < 1e-9 for n, v in entry.items())
+    said = f"{violations} violations, {refused:,} refused, {'restored' if restored else 'NOT RESTORED'}"
+    return [Row(f"guardian, {actions:,} adversarial actions", said, "0, restored", restored and not violations)]
+
+
+def usim(instruments: int = 20) -> list[Row]:
+    """Nion's own simulator through Swift, by controls that act on its deflectors through a turned, mirrored matrix."""
+    names = ("AlignY", "AlignX")
+    limits = SiteLimits(controls=dict.fromkeys(names, ControlLimits(low=-0.2, high=0.2)))
+    spec = AlignmentSpec(controls=names, frame=FrameSpec(exposure_s=0.05, binning=8), tolerance_px=TOLERANCE_PX)
+    rng, frames, aligned = np.random.default_rng(SEED), [], []
+    with open_instrument(SwiftInstrument()) as instrument:
+        stem = instrument.stem
+        stem.SetVal("S_VOA", 1)
+        controls = [stem.create_control(name) for name in names]
+        for control in controls:
+            stem.add_control(control)
+        for _ in range(instruments):
+            angle = rng.uniform(0, 2 * np.pi)
+            J = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+            J = J @ np.diag([1.0, rng.choice([-1.0, 1.0])])
+            for i, axis in enumerate("yx"):
+                stem.add_control_inputs(f"CAperture.{axis}", [(c, float(J[i, j])) for j, c in enumerate(controls)])
+            guardian = Guardian(instrument, limits)
+            guardian.open()
+            task, needed = AlignmentTask(guardian, spec), []
+            for _ in range(4):
+                for name, value in zip(names, np.linalg.solve(J, rng.uniform(-0.04, 0.04, 2)), strict=True):
+                    guardian.move(name, float(value))
+                found = task.run()
+                aligned.append(found.success)
+                needed.append(len(found.looks))
+            frames.append(needed)
+            guardian.restore()
+    first, later = np.array(frames)[:, 0], np.array(frames)[:, 1:]
+    said = f"first {first.mean():.2f} frames, later {later.mean():.2f} (median {np.median(later):.0f}), "
+    met = all(aligned) and first.mean() <= 5 and np.median(later) <= 2
+    what = f"Nion's simulator, {instruments} unknown matrices"
+    return [Row(what, f"{said}{100 * np.mean(aligned):.0f} % aligned", "first 5 frames, later 2", bool(met))]
+
+
 def _learn(seed: int) -> tuple[int | None, Skill, float]:
     """Where it was solved, how well it does in the end, and steps a second of the training."""
     from autoexp.training import learning
@@ -225,6 +299,8 @@ ALL = {
     "wide": wide,
     "changes": changes,
     "accuracy": accuracy,
+    "guardian": guarded,
+    "usim": usim,
     "learned": learned,
 }
 
