@@ -112,7 +112,7 @@ class Aligner:
         """
         seen = ~np.isnan(positions).any(axis=1)
         moves = np.zeros_like(goals)
-        self._learn(np.flatnonzero(which & seen), positions)
+        self.see(positions, which)
         if len(lost := np.flatnonzero(which & ~seen)):
             moves[lost] = self._search(lost)
         if len(probed := np.flatnonzero(which & seen & ~self.belief.known)):
@@ -122,6 +122,15 @@ class Aligner:
         self._last[which] = moves[which]
         self._since[which] += moves[which]
         return moves
+
+    def see(self, positions: Array, which: Flags) -> None:
+        """Learn from where disks are (n, 2), without another move: at the end of an alignment, and before each."""
+        self._learn(np.flatnonzero(which & ~np.isnan(positions).any(axis=1)), positions)
+
+    def made(self, moves: Array) -> None:
+        """Say by how much (n, 2) the controls really went, where that is not what was asked for."""
+        self._since += moves - self._last
+        self._last[:] = moves
 
     def _learn(self, at: Indices, positions: Array) -> None:
         """Take in what the moves have caused since the disk was last seen, or since the first that showed nothing."""

@@ -24,6 +24,7 @@ ALIGNER_PX = 255.0
 """Width of the camera for which the aligner's expectations are written down."""
 EDGE = 0.96
 """Share of half the frame beyond which the aligner does not want the centre of the disk to go."""
+ONE = np.ones(1, dtype=bool)
 SURE = 0.9
 """So confident has it to be of the handedness to speak of it."""
 APART_PX = 1.0
@@ -100,7 +101,7 @@ class AlignmentTask:
         wanted: False ends it before the next move.
 
     Raises:
-        PlanError: a control may not be moved, or not at all.
+        PlanError: the site's limits do not list a control.
     """
 
     def __init__(
@@ -132,7 +133,6 @@ class AlignmentTask:
             InstrumentError: no frame came.
         """
         found = Alignment()
-        lost = np.full(2, np.nan)
         while True:
             look = self._look()
             found.looks.append(look)
@@ -140,24 +140,33 @@ class AlignmentTask:
             aligner, scale = self._prepared(look.frame)
             if len(found.looks) == 1:
                 aligner.begin()
-                if look.disk is None:
-                    found.reason = "no disk is to be seen; bring it onto the camera, or look whether there is a beam"
-                    return found
-            if look.aligned:
-                found.success, found.reason = True, "the disk is at its goal"
-            elif len(found.looks) >= self._spec.frames:
-                found.reason = f"the disk is not at its goal after {self._spec.frames} frames"
-            elif not self._wanted():
-                found.reason = "ended on request"
-            else:
-                shape = look.frame.image.shape
-                position = lost if look.disk is None else np.array(look.disk.offset(shape)) * scale
-                goal = (np.array(self._spec.goal) - 0.5) * np.array(shape) * scale
-                move = aligner.next_moves(position[None], goal[None], np.ones(1, bool))[0]
-                self._move(move / self._units, look.values)
-                continue
-            found.response = self._response(aligner, scale)
-            return found
+            else:  # not by what was asked for: a limit may have cut it short
+                moved = np.subtract(look.values, found.looks[-2].values) * self._units
+                aligner.made(moved[None])
+            shape = look.frame.image.shape
+            position = np.full(2, np.nan) if look.disk is None else np.array(look.disk.offset(shape)) * scale
+            found.success, found.reason = look.aligned, self._end(found.looks)
+            if found.reason:
+                aligner.see(position[None], ONE)
+                found.response = self._response(aligner, scale)
+                return found
+            goal = (np.array(self._spec.goal) - 0.5) * np.array(shape) * scale
+            self._move(aligner.next_moves(position[None], goal[None], ONE)[0] / self._units, look.values)
+
+    def _end(self, looks: list[Look]) -> str:
+        """Why there is to be no further move; nothing as long as there is."""
+        look = looks[-1]
+        if look.aligned:
+            return "the disk is at its goal"
+        if len(looks) == 1 and look.disk is None:
+            return "no disk is to be seen; bring it onto the camera, or look whether there is a beam"
+        if not self._wanted():
+            return "ended on request"
+        if len(looks) < self._spec.frames:
+            return ""
+        if look.residual_px is not None and look.residual_px <= self._spec.tolerance_px:
+            return "the disk's edge is at its goal, its centre of mass is not; is a part of the disk blocked?"
+        return f"the disk is not at its goal after {self._spec.frames} frames"
 
     def _look(self) -> Look:
         frame = self._guardian.camera_frame(self._spec.frame)

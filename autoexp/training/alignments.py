@@ -20,6 +20,10 @@ class Controller(Protocol):
         """Another alignment begins."""
         ...
 
+    def see(self, positions: Array, which: Flags) -> None:
+        """Take in where some disks are (n, 2) that need no further move."""
+        ...
+
     def next_moves(self, positions: Array, goals: Array, which: Flags) -> Array:
         """Moves (n, 2) from measured positions (n, 2), NaN where there is no disk, for those that are not aligned."""
         ...
@@ -65,6 +69,7 @@ def align(instruments: Instruments, controller: Controller, tolerance_px: float,
         done = active & (np.linalg.norm(seen - instruments.goals, axis=1) <= tolerance_px)
         moves[done] = step
         lost |= active & missing
+        controller.see(seen, done)
         active &= ~done
         if step == limit or not active.any():
             break

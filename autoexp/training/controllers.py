@@ -29,6 +29,9 @@ class Informed:
     def begin(self) -> None:
         """Nothing to be done."""
 
+    def see(self, positions: Array, which: Flags) -> None:
+        """Nothing to be learned."""
+
     def next_moves(self, positions: Array, goals: Array, which: Flags) -> Array:
         """Straight to the goal; where the disk is lost, back."""
         seen = ~np.isnan(positions)
@@ -62,21 +65,29 @@ class Secant:
         if not self._remembers:
             self._response[:] = np.eye(2)
 
+    def see(self, positions: Array, which: Flags) -> None:
+        """Correct the response by what the last move has done."""
+        self._correct(positions, which)
+
     def next_moves(self, positions: Array, goals: Array, which: Flags) -> Array:
-        """Correct the response by the last move, then go for the goal by it."""
-        squared = (self._last**2).sum(axis=1)
-        wrong = positions - self._before - np.einsum("nij,nj->ni", self._response, self._last)
-        usable = ~np.isnan(wrong).any(axis=1) & (squared > 1e-12)
-        correction = wrong[:, :, None] * self._last[:, None] / np.maximum(squared, 1e-12)[:, None, None]
-        response = self._response + np.where(usable[:, None, None], correction, 0.0)
-        regular = np.abs(np.linalg.det(response)) > 1e-3
-        self._response = np.where(regular[:, None, None], response, np.eye(2))
+        """Correct the response by what the last move has done, then go for the goal by it."""
+        self._correct(positions, which)
         seen = ~np.isnan(positions)
         away = np.where(seen, goals - np.where(seen, positions, 0.0), 0.0)
         moves = limited(np.linalg.solve(self._response, away[..., None])[..., 0], self._largest)
         moves = np.where(seen, moves, -self._last)
         self._before[which], self._last[which] = positions[which], moves[which]
         return moves
+
+    def _correct(self, positions: Array, which: Flags) -> None:
+        squared = (self._last**2).sum(axis=1)
+        wrong = positions - self._before - np.einsum("nij,nj->ni", self._response, self._last)
+        usable = ~np.isnan(wrong).any(axis=1) & (squared > 1e-12)
+        correction = wrong[:, :, None] * self._last[:, None] / np.maximum(squared, 1e-12)[:, None, None]
+        response = self._response + np.where(usable[:, None, None], correction, 0.0)
+        regular = np.abs(np.linalg.det(response)) > 1e-3
+        better = np.where(regular[:, None, None], response, np.eye(2))
+        self._response = np.where(which[:, None, None], better, self._response)
 
 
 def limited(moves: npt.NDArray[np.floating[Any]], largest: float) -> Array:

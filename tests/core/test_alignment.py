@@ -76,9 +76,11 @@ def test_what_was_learned_is_the_response_and_is_put_into_words(make):
     (c, s) = math.cos(0.7), math.sin(0.7)
     _, _, guardian = make(deflector_to_rad=((c, -s), (s, c)))
     task = AlignmentTask(guardian, SPEC)
-    task.run()
-    guardian.move("CAperture.y", guardian.value("CAperture.y") + 0.03)
     response = task.run().response
+    for name in (*PAIR, *PAIR):  # until moves went both ways
+        if response.mirrored is None:
+            guardian.move(name, guardian.value(name) + 0.03)
+            response = task.run().response
     assert response.rotation_deg == pytest.approx(math.degrees(0.7), abs=2)
     assert not response.mirrored
     assert response.confidence > 0.95
@@ -143,6 +145,35 @@ def test_where_a_limit_is_in_the_way_it_says_so(make):
     guardian.site = SiteLimits(controls={n: ControlLimits(low=here[n] - 2e-3, high=here[n] + 2e-3) for n in PAIR})
     with pytest.raises(InstrumentError, match="at the end of what the limits allow"):
         AlignmentTask(guardian, SPEC).run()
+
+
+def test_a_move_that_a_limit_cuts_short_teaches_nothing_wrong(make):
+    """What is learned is from what was really moved."""
+    microscope, _, guardian = make(shift=(0.06, 0.05))
+    before = {name: microscope.controls[name] for name in PAIR}
+    spans = {name: sorted((0.0, before[name])) for name in PAIR}
+    tight = {n: ControlLimits(low=low - 0.012, high=high + 0.012) for n, (low, high) in spans.items()}
+    guardian.site = SiteLimits(controls=tight)
+    task = AlignmentTask(guardian, SPEC.model_copy(update={"frames": 40}))
+    found = task.run()
+    assert found.success
+    J = np.asarray(microscope.optics.deflector_to_rad)
+    assert found.response.px_per_unit == pytest.approx(1000 / 1.5625 * math.sqrt(abs(np.linalg.det(J))), rel=0.15)
+
+
+def test_a_disk_of_which_a_part_is_blocked_is_not_called_centred(make, monkeypatch):
+    microscope, _, guardian = make()
+    frames = microscope.disk_frame
+
+    def blocked(exposure_s, shape):
+        frame = frames(exposure_s, shape)
+        frame[:, : shape[1] // 2] *= 0.2
+        return frame
+
+    monkeypatch.setattr(microscope, "disk_frame", blocked)
+    found = AlignmentTask(guardian, SPEC.model_copy(update={"frames": 8})).run()
+    assert not found.success
+    assert "blocked" in found.reason or "not at its goal" in found.reason
 
 
 @pytest.mark.parametrize(
