@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from autoexp.errors import MissingDependencyError
+from autoexp.errors import MissingDependencyError, PlanError
 from autoexp.plan import Model
 from autoexp.training.policies import Policy
 
@@ -117,7 +117,10 @@ def train(
 
     Raises:
         MissingDependencyError: a library is not installed.
+        PlanError: the policy to go on from does not fit.
     """
+    if start_from is not None:
+        _check_start(training, start_from)
     library, name = AGENTS[training.agent]
     algorithm_of = getattr(_import(library), name)
     torch, callbacks = _import("torch"), _import("stable_baselines3.common.callbacks")
@@ -256,6 +259,21 @@ def _policy(model: BaseAlgorithm, training: Training, steps: int, begun: float) 
         "versions": {name: metadata.version(name) for name in ("stable_baselines3", "torch", "gymnasium", "numpy")},
     }
     return Policy(tuple(layers), "tanh", card)
+
+
+def _check_start(training: Training, policy: Policy) -> None:
+    """Refuse a policy from which this training cannot go on.
+
+    Raises:
+        PlanError: why.
+    """
+    if training.agent == "crossq":
+        raise PlanError("CrossQ normalises what its layers see, so it cannot go on from a policy; take sac or tqc.")
+    sizes = [len(bias) for _, bias in policy.layers]
+    if sizes[:-1] != [training.hidden] * 2:
+        raise PlanError(
+            f"The policy to go on from has hidden layers of {sizes[:-1]} neurons; give --hidden {sizes[0]}."
+        )
 
 
 def _put(model: BaseAlgorithm, policy: Policy) -> None:

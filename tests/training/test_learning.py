@@ -135,6 +135,15 @@ def test_a_training_may_be_ended_early_and_gone_on_with(tmp_path):
         np.testing.assert_allclose(a, b)  # nothing is learned in the first hundred steps, only gathered
 
 
+@pytest.mark.parametrize(
+    ("given_", "said"), [({"hidden": 16}, "--hidden 8"), ({"agent": "crossq", "hidden": 8}, "CrossQ")]
+)
+def test_what_cannot_be_gone_on_with_is_refused(tmp_path, given_, said):
+    layers = tuple((np.zeros(shape, np.float32), np.zeros(shape[0], np.float32)) for shape in ((8, 5), (8, 8), (2, 8)))
+    with pytest.raises(PlanError, match=said):
+        learning.train(Training(**given_), tmp_path, start_from=Policy(layers, "tanh", {}))
+
+
 def test_the_command_trains_judges_and_draws(tmp_path):
     rl()
     out = tmp_path / "trained"
