@@ -56,7 +56,7 @@ class Factor(Protocol):
         """Row n becomes (k(x, C) - weights V) / pivot; returned as (N,) float64.
 
         Raises:
-            MemoryError: there is no room for it.
+            RuntimeError: a GPU is full or has failed, as torch calls it.
         """
         ...
 
@@ -175,10 +175,7 @@ class TorchFactor:
 
     def append(self, n: int, row: int, weights: Array, pivot: float) -> Array:
         if n == len(self._V):
-            try:
-                larger = self._empty(room_for(n + 1))
-            except self._torch.OutOfMemoryError as error:
-                raise MemoryError(str(error)) from error
+            larger = self._empty(room_for(n + 1))
             larger[:n] = self._V
             self._V = larger
         on_device = self._put(weights)

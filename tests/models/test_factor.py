@@ -86,6 +86,22 @@ def test_when_the_gpu_fails_the_processor_goes_on(problem, monkeypatch, caplog, 
     assert "The GPU failed; the processor goes on: the device is full" in caplog.text
 
 
+def test_when_the_gpu_has_no_room_to_grow_the_processor_goes_on(problem, monkeypatch, caplog):
+    torch = pytest.importorskip("torch")
+
+    class Small(TorchFactor):
+        def _empty(self, rows):
+            if rows > 21:
+                raise torch.OutOfMemoryError("the device is full")
+            return super()._empty(rows)
+
+    expected = learned(problem)
+    on_torch(monkeypatch, Small)
+    monkeypatch.setattr(module, "room_for", lambda count: count)
+    assert_equal(learned(problem), expected)
+    assert "the processor goes on: the device is full" in caplog.text
+
+
 def test_an_error_of_the_processor_is_not_hidden(problem, monkeypatch):
     def broken(*_):
         raise RuntimeError("broken")
