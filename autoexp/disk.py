@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, special
 
+from autoexp.drift import reduced
+
 Array = npt.NDArray[np.float64]
 
 SIDE = 96
@@ -84,15 +86,23 @@ def center_of_mass(frame: npt.NDArray[np.generic]) -> tuple[float, float] | None
     """
     image = _without_hot_pixels(np.nan_to_num(np.asarray(frame, dtype=np.float64)))
     smooth = ndimage.gaussian_filter(image, max(image.shape) / 100)
-    ground, top = np.percentile(smooth, (2, 99.5))
-    if top <= ground:
+    bright = _brightest(smooth, 2, 99.5)
+    if bright is None:
+        return None
+    y, x = ndimage.center_of_mass(bright)
+    return float(y), float(x)
+
+
+def _brightest(smooth: Array, low: float, high: float) -> npt.NDArray[np.bool_] | None:
+    """The largest spot (h, w) that is brighter than halfway between two percentiles; None if there is none."""
+    ground, top = np.percentile(smooth, (low, high))
+    if not top > ground:
         return None
     label, count = ndimage.label(smooth > (ground + top) / 2)
     if not count:
         return None
-    largest = 1 + int(np.argmax(ndimage.sum_labels(np.ones_like(smooth), label, range(1, count + 1))))
-    y, x = ndimage.center_of_mass(label == largest)
-    return float(y), float(x)
+    areas = ndimage.sum_labels(np.ones_like(smooth), label, range(1, count + 1))
+    return np.asarray(label == 1 + int(np.argmax(areas)))
 
 
 def _without_hot_pixels(image: Array) -> Array:
@@ -108,23 +118,16 @@ def _reduced(image: Array) -> tuple[Array, int]:
     """Means over blocks, so that the shorter side has about ``SIDE`` pixels; and the size of a block."""
     factor = max(1, min(image.shape) // SIDE)
     h, w = (n // factor for n in image.shape)
-    blocks = image[: h * factor, : w * factor].reshape(h, factor, w, factor)
-    return np.asarray(blocks.mean(axis=(1, 3))), factor
+    return np.asarray(reduced(image[: h * factor, : w * factor], (h, w))), factor
 
 
 def _guess(image: Array) -> Array | None:
     """Where to begin: the largest bright spot of the smoothed image, taken for a disk; None if all is alike."""
-    smooth = ndimage.gaussian_filter(image, 2.0)
-    ground, top = np.percentile(smooth, (1, 99.8))
-    if not top > ground:
+    bright = _brightest(ndimage.gaussian_filter(image, 2.0), 1, 99.8)
+    if bright is None or bright.sum() < 4:
         return None
-    label, count = ndimage.label(smooth > (ground + top) / 2)
-    areas = ndimage.sum_labels(np.ones_like(smooth), label, range(1, count + 1))
-    if not count or max(areas) < 4:
-        return None
-    bright = label == 1 + int(np.argmax(areas))
     y, x = ndimage.center_of_mass(bright)
-    inside, outside = float(image[bright].mean()), float(image[~bright].mean()) if (~bright).any() else ground
+    inside, outside = float(image[bright].mean()), float(image[~bright].mean())
     # half the larger extent: more of a disk at the border is missing than its area tells
     rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
     radius = max(np.sqrt(bright.sum() / np.pi), np.ptp(rows) / 2, np.ptp(columns) / 2, 1.0)
@@ -191,31 +194,34 @@ def _descend(image: Array, noise: float, start: Array, low: Array, high: Array) 
             np.stack([edge * dy / distance, edge * dx / distance, edge, by_edge, inside, np.ones_like(inside)]) / noise
         )
 
+    def weighted(J: Array, r: Array) -> Array:
+        return np.asarray(J * np.minimum(1.0, OUTLIER / np.maximum(np.abs(r), 1e-12)))
+
     p, damping = start, 1e-3
     r, *parts = residuals(p)
     best = cost(r)
     for _ in range(50):
         J = slopes(p, *parts)
-        weighted = J * np.minimum(1.0, OUTLIER / np.maximum(np.abs(r), 1e-12))
-        information, gradient = weighted @ J.T, weighted @ r
+        WJ = weighted(J, r)
+        information, gradient = WJ @ J.T, WJ @ r
         while damping < 1e8:
             system = information + np.diag(damping * np.maximum(np.diag(information), 1e-12))
             tried = np.clip(p - np.linalg.solve(system, gradient), low, high)
             r_tried, *parts_tried = residuals(tried)
-            if cost(r_tried) < best:
+            if (reached := cost(r_tried)) < best:
                 break
             damping *= 5
         else:
             break
-        gained, best = best - cost(r_tried), cost(r_tried)
+        gained, best = best - reached, reached
         p, r, parts, damping = tried, r_tried, parts_tried, max(damping / 5, 1e-9)
         if gained < 1e-6 * best:
             break
     J = slopes(p, *parts)
-    weighted = J * np.minimum(1.0, OUTLIER / np.maximum(np.abs(r), 1e-12))
-    bread = np.linalg.pinv(weighted @ J.T)
+    WJ = weighted(J, r)
+    bread = np.linalg.pinv(WJ @ J.T)
     # pixels in the disk are noisier than those around it: White's covariance (1980) takes each as it is
-    return p, bread @ ((weighted * r**2) @ weighted.T) @ bread, r
+    return p, bread @ ((WJ * r**2) @ WJ.T) @ bread, r
 
 
 def _noise(image: Array) -> float:

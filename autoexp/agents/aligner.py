@@ -11,12 +11,12 @@ It decides for many instruments at once, each by itself: thousands of simulated 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
-from autoexp.models.response import PLACE, Array, Belief, Indices
+from autoexp.models.response import PLACE, Array, Belief, Indices, loss_probability
 
 Flags = npt.NDArray[np.bool_]
 
@@ -183,7 +183,7 @@ class Aligner:
         angle = np.arctan2(-way[:, 1], -way[:, 0]) + np.maximum(k - 1, 0) * GOLDEN
         self._heading[at] = np.stack([np.cos(angle), np.sin(angle)], axis=1)
         radius = np.where(k == 0, 0.0, np.maximum(length / 2, 2.0) * 1.4 ** (k - 1))
-        return self._limited(radius[:, None] * self._heading[at] - self._since[at])
+        return limited(radius[:, None] * self._heading[at] - self._since[at], self._caution.largest)
 
     def _lose(self, at: Indices) -> None:
         """Take in that the last move has lost the disk, which may tell handedness, or that the response has changed."""
@@ -212,12 +212,7 @@ class Aligner:
         away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
         self._heading[at] = np.where(np.isnan(self._heading[at]), away, self._heading[at])
         length = np.minimum(np.maximum(room, 0.5) * self._reach[at], c.probe_px / c.nominal)
-        return self._limited(length[:, None] * self._heading[at])
-
-    def _limited(self, moves: Array) -> Array:
-        """Moves in the same direction, none of whose parts is longer than may be."""
-        longest = np.abs(moves).max(axis=-1, keepdims=True)
-        return np.asarray(moves * np.minimum(1.0, self._caution.largest / np.maximum(longest, 1e-9)))
+        return limited(length[:, None] * self._heading[at], self._caution.largest)
 
     def _step(self, at: Indices, goals: Array) -> Array:
         """The best of some moves, as far as one can see."""
@@ -230,11 +225,11 @@ class Aligner:
         half = aims.shape[1] // 2
         common = np.einsum("mk,mki->mi", weights, aims)[:, None]
         aims = np.concatenate([aims, common, (aims[:, :half] + aims[:, half:]) / 2], axis=1)
-        ahead = self._limited(aims)[:, :, None] * PARTS[:, None]
+        ahead = limited(aims, self._caution.largest)[:, :, None] * PARTS[:, None]
         room = np.maximum(self._visible - np.abs(self.belief.likeliest(at)[:, PLACE]).max(axis=1), 0.5)
         lengths = np.concatenate([room[:, None] * ROOM, np.broadcast_to(LENGTHS_PX, (len(at), 4))], axis=1)
         scale = np.sqrt(np.abs(np.linalg.det(self.belief.response(at))))
-        around = self._limited(lengths[:, :, None, None] / scale[:, None, None, None] * ROUND)
+        around = limited(lengths[:, :, None, None] / scale[:, None, None, None] * ROUND, self._caution.largest)
         return np.concatenate([ahead.reshape(len(at), -1, 2), around.reshape(len(at), -1, 2)], axis=1)
 
     def _judge(self, at: Indices, moves: Array, goals: Array) -> Array:
@@ -242,11 +237,16 @@ class Aligner:
         mean, S = self.belief.foresee(at, moves)
         weights = self.belief.weights[at]
         squared = ((goals[:, None, None] - mean) ** 2).sum(axis=-1) + np.trace(S, axis1=-2, axis2=-1)
-        std = np.sqrt(np.diagonal(S, axis1=-2, axis2=-1))
-        lost = special.ndtr((np.abs(mean) - self._visible) / std).sum(axis=-1)
-        cost = np.log(squared + self._tolerance**2 / 2) + self._caution.loss * lost
+        cost = np.log(squared + self._tolerance**2 / 2)
+        cost += self._caution.loss * loss_probability(mean, S, self._visible)
         cost -= self._caution.cramped * np.log(np.maximum(self._visible - np.abs(mean).max(axis=-1), 1.0))
         return np.asarray(np.einsum("mk,mkc->mc", weights, cost) + self._caution.undecided * _doubt(weights, mean, S))
+
+
+def limited(moves: npt.NDArray[np.floating[Any]], largest: float) -> Array:
+    """Moves (..., 2) in the same direction, none of whose parts is longer than may be."""
+    longest = np.abs(moves).max(axis=-1, keepdims=True)
+    return np.asarray(moves * np.minimum(1.0, largest / np.maximum(longest, 1e-9)))
 
 
 def _doubt(weights: Array, mean: Array, S: Array) -> Array:

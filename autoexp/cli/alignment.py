@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoexp.cli.console import ENDED_BADLY, ArmFlag, JsonFlag, Reply, replying
+from autoexp.cli.console import ENDED_BADLY, ArmFlag, JsonFlag, Reply, interruptible, replying
 from autoexp.errors import PlanError
 
 if TYPE_CHECKING:
@@ -49,7 +46,7 @@ def align(
 
         where, spec = _asked(instrument, controls, tolerance, exposure, binning, px_per_unit, frames, times, seed)
         done: list[dict[str, Any]] = []
-        with open_guardian(where, armed=arm) as guardian, _interruptible() as wanted:
+        with open_guardian(where, armed=arm) as guardian, interruptible() as wanted:
             task = AlignmentTask(guardian, spec, lambda look: _show(reply, look), wanted)
             for turn in range(times):
                 if where.kind == "virtual":
@@ -157,19 +154,3 @@ def _summary(found: Alignment) -> dict[str, Any]:
             "confidence": response.confidence,
         },
     }
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C lets the alignment end before its next move."""
-    wanted = True
-
-    def stop(*_: object) -> None:
-        nonlocal wanted
-        wanted = False
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield lambda: wanted
-    finally:
-        signal.signal(signal.SIGINT, before)

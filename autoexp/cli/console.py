@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -103,6 +104,22 @@ def _fail(reply: Reply, kind: str, message: str, code: int) -> None:
     else:
         messages().print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
     raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Lets Ctrl-C be asked for instead of raised: whether to go on, which is so until it is pressed."""
+    wanted = True
+
+    def stop(*_: object) -> None:
+        nonlocal wanted
+        wanted = False
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield lambda: wanted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def plain(value: float | None, units: str = "") -> str:

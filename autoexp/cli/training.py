@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pathlib
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoexp.cli.console import ENDED_BADLY, INTERRUPTED, JsonFlag, messages, replying
+from autoexp.cli.console import ENDED_BADLY, INTERRUPTED, JsonFlag, interruptible, messages, replying
 from autoexp.errors import PlanError
 
 if TYPE_CHECKING:
@@ -118,22 +117,12 @@ def _progress(steps: int) -> Iterator[Callable[[int], bool]]:
     """A bar with the time left; Ctrl-C lets the training end at its next step."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    wanted = True
-
-    def stop(*_: object) -> None:
-        nonlocal wanted
-        wanted = False
-
-    before = signal.signal(signal.SIGINT, stop)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    try:
-        with Progress(*columns, console=messages(), transient=True) as bar:
-            task = bar.add_task("learning", total=steps)
+    with interruptible() as wanted, Progress(*columns, console=messages(), transient=True) as bar:
+        task = bar.add_task("learning", total=steps)
 
-            def on_step(step: int) -> bool:
-                bar.update(task, completed=step)
-                return wanted
+        def on_step(step: int) -> bool:
+            bar.update(task, completed=step)
+            return wanted()
 
-            yield on_step
-    finally:
-        signal.signal(signal.SIGINT, before)
+        yield on_step

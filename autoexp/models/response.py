@@ -178,29 +178,29 @@ class Belief:
 
     def foresee(self, at: Indices, moves: Array) -> tuple[Array, Array]:
         """Where some moves (m, c, 2) would bring the disks: mean (m, k, c, 2) and covariance (m, k, c, 2, 2)."""
-        mean, F, _, noise, _ = self._step(self.mean[at], moves)
-        m, k, c = mean.shape[:3]
+        mean = self.mean[at]
+        place, F, shift, _ = self._step(mean, moves)
+        m, k, c = place.shape[:3]
         FP = (F.reshape(m, k, 2 * c, SIZE) @ self.covariance[at]).reshape(F.shape)
-        return mean, FP @ F.swapaxes(-1, -2) + noise[..., None, None] * np.eye(2)
+        at_once = (1 - mean[..., LAG])[..., None] ** 2 * self._noise(shift)
+        return place, FP @ F.swapaxes(-1, -2) + at_once[..., None, None] * np.eye(2)
 
     def predict(self, at: Indices, moves: Array) -> None:
         """Take in that a move (m, 2) was made."""
         mean = self.mean[at]
-        place, F_place, late, noise, ratio = self._step(mean, moves[:, None])
-        ratio = ratio[..., None]  # what comes late, relative to what comes at once
+        place, F_place, shift, F_shift = (part[:, :, 0] for part in self._step(mean, moves[:, None]))
+        lag = mean[..., LAG, None]
         F = np.broadcast_to(np.eye(SIZE), (*mean.shape, SIZE)).copy()
-        F[:, :, PLACE] = F_place[:, :, 0]
-        F[:, :, LATE] = self._late_slopes(mean, moves)
+        F[:, :, PLACE], F[:, :, LATE] = F_place, lag[..., None] * F_shift
+        F[:, :, LATE, LAG] += shift
         mean = mean.copy()
-        mean[..., PLACE], mean[..., LATE] = place[:, :, 0], late[:, :, 0]
+        mean[..., PLACE], mean[..., LATE] = place, lag * shift
         covariance = F @ self.covariance[at] @ F.swapaxes(-1, -2)
-        at_once = noise[:, :, 0]
+        parts = np.concatenate([1 - lag, lag], axis=-1)  # of the action noise: what comes at once, what comes late
+        noise = self._noise(shift[:, :, None])[..., None] * parts[..., None] * parts[..., None, :]
         for axis in range(2):
-            p, q = PLACE.start + axis, LATE.start + axis
-            covariance[..., p, p] += at_once
-            covariance[..., p, q] += at_once * ratio[..., 0]
-            covariance[..., q, p] += at_once * ratio[..., 0]
-            covariance[..., q, q] += at_once * ratio[..., 0] ** 2
+            both = slice(PLACE.start + axis, SIZE, 2)
+            covariance[..., both, both] += noise
         scale2 = (mean[..., J] ** 2).sum(axis=-1) / 2
         for i in range(J.start, J.stop):
             covariance[..., i, i] += self._wander**2 * scale2
@@ -208,10 +208,8 @@ class Belief:
 
     def update(self, at: Indices, z: Array) -> Array:
         """Take in where disks were seen (m, 2); returns the logarithm (m,) of the density that this was given."""
-        wrong = z[:, None] - self.mean[at, :, PLACE]
+        wrong, S, inverse = self._innovation(at, z)
         P = self.covariance[at]
-        S = P[..., PLACE, PLACE] + self._read[:, None, None] * np.eye(2)
-        inverse = np.linalg.inv(S)
         gain = P[..., PLACE] @ inverse
         self.mean[at] += np.einsum("mkij,mkj->mki", gain, wrong)
         P = P - gain @ P[..., PLACE, :]
@@ -228,17 +226,18 @@ class Belief:
             the logarithm (m,) of the probability that this was given.
         """
         mean, S = self.foresee(at, moves[:, None])
-        std = np.sqrt(np.diagonal(S[:, :, 0], axis1=-2, axis2=-1))
-        lost = special.ndtr((np.abs(mean[:, :, 0]) - visible) / std).sum(axis=-1)
-        given = self._weigh(at, np.log(np.clip(lost, 1e-12, 1.0)))
+        given = self._weigh(at, np.log(np.clip(loss_probability(mean[:, :, 0], S[:, :, 0], visible), 1e-12, 1.0)))
         self.predict(at, moves)
         return given
 
     def density(self, at: Indices, z: Array) -> Array:
         """Logarithm (m,) of the density that the belief gives to a position (m, 2)."""
-        wrong = z[:, None] - self.mean[at, :, PLACE]
+        return np.asarray(special.logsumexp(np.log(self.weights[at]) + _normal(*self._innovation(at, z)), axis=1))
+
+    def _innovation(self, at: Indices, z: Array) -> tuple[Array, Floats, Floats]:
+        """By how much positions (m, 2) are off what was expected, (m, k, 2); its covariance, and the inverse."""
         S = self.covariance[at][..., PLACE, PLACE] + self._read[:, None, None] * np.eye(2)
-        return np.asarray(special.logsumexp(np.log(self.weights[at]) + _normal(wrong, S, np.linalg.inv(S)), axis=1))
+        return z[:, None] - self.mean[at, :, PLACE], S, np.linalg.inv(S)
 
     def _weigh(self, at: Indices, density: Array) -> Array:
         """Weigh hypotheses by the logarithm (m, k) of what each gave to what came; returns that of all (m,)."""
@@ -260,43 +259,39 @@ class Belief:
         normal = response.swapaxes(-1, -2) @ response + spread
         return np.asarray(np.linalg.solve(normal, response.swapaxes(-1, -2) @ away[..., None])[..., 0])
 
-    def _step(self, mean: Array, moves: Array) -> tuple[Array, Array, Array, Array, Array]:
+    def _step(self, mean: Array, moves: Array) -> tuple[Array, Array, Array, Array]:
         """One step of the dynamics under moves (m, c, 2).
 
         Returns:
-            next position (m, k, c, 2), its derivative by the state (m, k, c, 2, 13), what will be late (m, k, c, 2),
-            the variance (m, k, c) of the position that the action noise adds, and (m, k) what of it comes late,
-            relative to what comes at once.
+            next position (m, k, c, 2) and its derivative by the state (m, k, c, 2, 13); the whole shift that the moves
+            cause, (m, k, c, 2), and its derivative.
         """
         m, k = mean.shape[:2]
-        c = moves.shape[1]
         place, slope, lag = mean[..., PLACE] / self._half, mean[..., SLOPE], mean[..., LAG]
         gain = (1 + np.einsum("mki,mki->mk", slope, place))[..., None, None]
         asked = np.einsum("mkij,mcj->mkci", mean[..., J].reshape(m, k, 2, 2), moves)
         shift = gain * asked
+        F_shift = np.zeros((*asked.shape, SIZE))
+        F_shift[..., 0, 0:2] = F_shift[..., 1, 2:4] = gain * moves[:, None]
+        F_shift[..., SLOPE] = asked[..., None] * place[:, :, None, None]
+        F_shift[..., PLACE] = asked[..., None] * slope[:, :, None, None] / self._half
         now = (1 - lag)[..., None, None]
-        at_once = now * shift
-        position = mean[..., None, PLACE] + at_once + (mean[..., LATE] + mean[..., DRIFT])[:, :, None]
-        F = np.zeros((m, k, c, 2, SIZE))
-        F[..., 0, 0:2] = F[..., 1, 2:4] = now * gain * moves[:, None]
-        F[..., 0, 4] = F[..., 1, 5] = F[..., 0, 11] = F[..., 1, 12] = 1.0
-        F[..., SLOPE] = now[..., None] * asked[..., None] * place[:, :, None, None]
-        F[..., LAG] = -shift
-        F[..., PLACE] = np.eye(2) + now[..., None] * asked[..., None] * slope[:, :, None, None] / self._half
-        noise = self._action[:, None] ** 2 * (at_once**2).sum(axis=-1)
-        return position, F, lag[..., None, None] * shift, noise, lag / np.maximum(1 - lag, 0.2)
+        position = mean[..., None, PLACE] + now * shift + (mean[..., LATE] + mean[..., DRIFT])[:, :, None]
+        F = now[..., None] * F_shift
+        F[..., LAG] -= shift
+        for part in (PLACE, DRIFT, LATE):
+            F[..., part] += np.eye(2)
+        return position, F, shift, F_shift
 
-    def _late_slopes(self, mean: Array, moves: Array) -> Array:
-        """Derivative (m, k, 2, 13) of what will be late by the state."""
-        place, slope, lag = mean[..., PLACE] / self._half, mean[..., SLOPE], mean[..., LAG]
-        gain = (1 + np.einsum("mki,mki->mk", slope, place))[..., None]
-        asked = np.einsum("mkij,mj->mki", mean[..., J].reshape(*lag.shape, 2, 2), moves)
-        F = np.zeros((*lag.shape, 2, SIZE))
-        F[..., 0, 0:2] = F[..., 1, 2:4] = lag[..., None] * gain * moves[:, None]
-        F[..., SLOPE] = lag[..., None, None] * asked[..., None] * place[:, :, None]
-        F[..., LAG] = gain * asked
-        F[..., PLACE] = lag[..., None, None] * asked[..., None] * slope[:, :, None] / self._half
-        return F
+    def _noise(self, shift: Array) -> Array:
+        """Variance (m, k, c) of shifts (m, k, c, 2) along each axis, from the action noise."""
+        return np.asarray(self._action[:, None] ** 2 * (shift**2).sum(axis=-1))
+
+
+def loss_probability(mean: Array, covariance: Array, visible: float) -> Array:
+    """Probability (...) that a disk expected at ``mean`` (..., 2) is off the camera, on any side."""
+    std = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+    return np.asarray(special.ndtr((np.abs(mean) - visible) / std).sum(axis=-1))
 
 
 def _normal(deviation: Array, covariance: Floats, inverse: Floats) -> Array:

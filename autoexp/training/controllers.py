@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from autoexp.agents.aligner import limited
 from autoexp.training.alignments import Flags
 from autoexp.training.instruments import Array, Instruments
 
@@ -88,9 +86,3 @@ class Secant:
         regular = np.abs(np.linalg.det(response)) > 1e-3
         better = np.where(regular[:, None, None], response, np.eye(2))
         self._response = np.where(which[:, None, None], better, self._response)
-
-
-def limited(moves: npt.NDArray[np.floating[Any]], largest: float) -> Array:
-    """Moves (n, 2) in the same direction, none of whose parts is longer than may be."""
-    longest = np.abs(moves).max(axis=-1, keepdims=True)
-    return np.asarray(moves * np.minimum(1.0, largest / np.maximum(longest, 1e-9)))

@@ -103,7 +103,6 @@ class Instruments:
         self._rng = rng = np.random.default_rng([seed, 31])
         self._starts = np.random.default_rng([seed, 37])  # the same, however many moves were made before
         angle = rng.uniform(0, 2 * np.pi, n) if ranges.rotation else np.full(n, np.pi / 6)
-        self._turn = _rotations(angle)
         handedness = rng.choice([-1.0, 1.0], n) if ranges.rotation else np.ones(n)
         scale = _logarithmic(rng, ranges.scale, n)
         anisotropy = rng.uniform(-ranges.anisotropy, ranges.anisotropy, n)
@@ -111,7 +110,7 @@ class Instruments:
         shape = np.zeros((n, 2, 2))
         shape[:, 0, 0], shape[:, 1, 1] = 1 + anisotropy, (1 - anisotropy) * handedness
         shape[:, 0, 1] = shear
-        self.response = scale[:, None, None] * self._turn @ shape
+        self.response = scale[:, None, None] * _rotations(angle) @ shape
         self._action_noise = _logarithmic(rng, ranges.action_noise, n)
         self._read_noise = rng.uniform(0, ranges.read_noise_px, n)
         self.drift = rng.uniform(0, ranges.drift_px, n)[:, None] * _directions(rng, n)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from autoexp.agents.aligner import limited
 from autoexp.errors import MissingDependencyError, PlanError
 from autoexp.plan import Model
 from autoexp.training.policies import Policy
@@ -125,8 +126,7 @@ def train(
     algorithm_of = getattr(_import(library), name)
     torch, callbacks = _import("torch"), _import("stable_baselines3.common.callbacks")
     torch.set_num_threads(1)
-    activation = torch.nn.Tanh
-    net = {"net_arch": [training.hidden, training.hidden], "activation_fn": activation}
+    net = {"net_arch": [training.hidden, training.hidden], "activation_fn": torch.nn.Tanh}
     model: BaseAlgorithm = algorithm_of(
         "MlpPolicy", training.environment.make(), policy_kwargs=net, seed=training.seed, device="cpu", verbose=0
     )
@@ -201,7 +201,7 @@ def by_response(observation: npt.NDArray[np.float32], environment: BrightFieldDi
     """What nobody can do better: straight to the goal, by one who knows the response. The floor."""
     away = -observation[:2].astype(float) * environment.binning
     action = np.linalg.solve(environment.turn, away) / environment.longest_px
-    return np.asarray(action / max(1.0, float(np.abs(action).max())))
+    return limited(action, 1.0)
 
 
 def draw_learning(episodes: Sequence[Episode], floor: Skill, title: str, path: pathlib.Path) -> None:
