@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from autoexp.agent import Evidence
 from autoexp.instrument import EnergyCalibration, FrameOfReference
-from autoexp.plan import Acquisition, AgentSpec, Budget, Fraction, Plan, Region
+from autoexp.plan import Acquisition, AgentSpec, AlignmentSpec, Budget, Fraction, Plan, Region
 from autoexp.scalarizers import Scalarizer
 
 FORMAT_VERSION = 1
@@ -315,6 +315,51 @@ class Drifted(_Event):
     dose_e: float
 
 
+class AlignmentBegun(_Event):
+    """The beam is about to be aligned, and why; without a ``spec``, controls are moved by hand or put back."""
+
+    type: Literal["alignment-begun"] = "alignment-begun"
+    spec: AlignmentSpec | None
+    reason: str
+    instrument: dict[str, Any] = Field(default_factory=dict)
+
+
+class Moving(_Event):
+    """A control is about to be moved; written down before it is."""
+
+    type: Literal["moving"] = "moving"
+    name: str
+    before: float
+    value: float
+
+
+class Looked(_Event):
+    """A frame of the camera on which the disk is seen: where it was, and with which values of the two controls.
+
+    ``center`` is (y, x) in pixels of the frame; None, as the distances from the goal, where there was no disk.
+    """
+
+    type: Literal["looked"] = "looked"
+    values: tuple[float, float]
+    center: tuple[float, float] | None
+    residual_px: float | None
+    residual_mrad: float | None
+    aligned: bool
+    dose_e: float = 0.0
+
+
+class Aligned(_Event):
+    """An alignment has ended, well or not; what was learned of how the controls move the disk."""
+
+    type: Literal["aligned"] = "aligned"
+    success: bool
+    reason: str
+    frames: int
+    rotation_deg: float | None = None
+    px_per_unit: float | None = None
+    mirrored: bool | None = None
+
+
 class Restored(_Event):
     """The instrument was put back; what could not be is listed."""
 
@@ -347,6 +392,10 @@ Event = Annotated[
     | Predicted
     | Warned
     | Drifted
+    | AlignmentBegun
+    | Moving
+    | Looked
+    | Aligned
     | Restored
     | Finished,
     Field(discriminator="type"),

@@ -6,13 +6,14 @@ everything was found and puts it back, never stopping at a first failure.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import pathlib
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -70,6 +71,12 @@ class ControlLimits(Model):
     def readback_tolerance(self) -> float:
         """How far the value read back may differ."""
         return 1e-9 * (self.high - self.low) if self.tolerance is None else self.tolerance
+
+
+SIMULATORS = ("usim", "virtual_stem")
+DEFLECTORS = ("CAperture.y", "CAperture.x")
+DEFLECTOR_LIMITS = ControlLimits(low=-0.15, high=0.15)
+"""Of a simulator, rad: farther out the disk is off its camera."""
 
 
 class SiteLimits(Model):
@@ -132,6 +139,8 @@ class Guardian:
         user: what the operator allows, within that.
         budget: when to stop.
         beam_current_pA: current for the dose account; overrides the site's.
+        on_move: told of a control, its value and the one it is about to be given, before each move; if it raises,
+            nothing moves, save where something is put back.
         clock: monotonic seconds.
         sleep: waits.
     """
@@ -144,6 +153,7 @@ class Guardian:
         budget: Budget | None = None,
         *,
         beam_current_pA: float | None = None,
+        on_move: Callable[[str, float, float], None] = lambda name, now, value: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ):
@@ -153,6 +163,7 @@ class Guardian:
         self.budget = budget or Budget()
         self.beam_current_pA = beam_current_pA or self.site.beam_current_pA
         self.account = Account()
+        self._on_move = on_move
         self._clock = clock
         self._sleep = sleep
         self._gate = threading.Event()
@@ -168,6 +179,11 @@ class Guardian:
         """Which instrument is guarded."""
         return self._instrument.identity
 
+    @property
+    def found(self) -> dict[str, float]:
+        """The controls as they were found, or as they were when they were last to be kept."""
+        return dict(self._snapshot)
+
     def open(self) -> dict[str, float]:
         """Take the instrument over; returns the controls as they were found.
 
@@ -178,7 +194,7 @@ class Guardian:
         self._opened = True
         self.account.begun_s = self._clock()
         self._snapshot = {name: self._instrument.get(name) for name in self.site.controls}
-        return dict(self._snapshot)
+        return self.found
 
     def resume_account(self, dose_e: float, exposures: int, elapsed_s: float) -> None:
         """Go on with the account of a run that was begun before."""
@@ -192,7 +208,7 @@ class Guardian:
 
     def restore(self) -> list[str]:
         """Put every control, the probe, the scan and the camera back; returns what could not be, in words."""
-        problems = [p for name, value in self._snapshot.items() if (p := self._put_back(name, value))]
+        problems = self.put_back(self._snapshot)
         if self._opened:
             problems += self._instrument.close()
             self._opened = False
@@ -202,17 +218,42 @@ class Guardian:
         """Forget the instrument without sending it anything (after a halt)."""
         self._opened = False
 
+    def put_back(self, values: Mapping[str, float]) -> list[str]:
+        """Put controls back to values that they had, each in its turn; returns what could not be, in words.
+
+        That is allowed where nothing else is any more, but not in larger steps nor faster than the site allows.
+        """
+        return [p for name, value in values.items() if (p := self._put_back(name, value))]
+
     def _put_back(self, name: str, value: float) -> str | None:
-        tolerance = self.site.controls[name].readback_tolerance
         try:
+            limits = self._listed(name)
             for _ in range(2):
-                if _close(self._instrument.get(name), value, tolerance):
+                now = self._instrument.get(name)
+                if _close(now, value, limits.readback_tolerance):
                     return None
-                self._instrument.set(name, value)
+                self._walk(name, now, value, limits)
             now = self._instrument.get(name)
-            return None if _close(now, value, tolerance) else f"{name} reads {now:g} instead of {value:g}"
+            return (
+                None if _close(now, value, limits.readback_tolerance) else f"{name} reads {now:g} instead of {value:g}"
+            )
         except Exception as error:  # a device may raise anything; the other controls still have their turn
             return f"{name} could not be set back to {value:g}: {error}"
+
+    def _walk(self, name: str, now: float, value: float, limits: ControlLimits) -> None:
+        """Go back in steps that are small enough and far enough apart in time."""
+        way = value - now
+        steps = 1 if limits.step is None or not math.isfinite(way) else max(1, math.ceil(abs(way) / limits.step - 1e-9))
+        for i in range(steps):
+            if limits.rate is not None and name in self._last_move_s and math.isfinite(way):
+                self._sleep(max(0.0, abs(way) / steps / limits.rate - (self._clock() - self._last_move_s[name])))
+            wanted = value if i == steps - 1 else now + way * (i + 1) / steps
+            with contextlib.suppress(Exception):  # a full disk does not keep the instrument from being put back
+                self._on_move(name, now + way * i / steps, wanted)
+            self._instrument.set(name, wanted)
+            self._last_move_s[name] = self._clock()
+        if limits.settle_s:
+            self._sleep(limits.settle_s)
 
     # --- the commands
 
@@ -346,9 +387,14 @@ class Guardian:
             low, high = max(low, now - limits.step), min(high, now + limits.step)
         return low, high
 
-    def keep(self) -> None:
-        """Take the controls as they are now for those to go back to."""
+    def keep(self) -> dict[str, float]:
+        """Take the controls as they are now for those to go back to, and return them."""
         self._snapshot = {name: self._instrument.get(name) for name in self._snapshot}
+        return self.found
+
+    def remember(self, found: Mapping[str, float]) -> None:
+        """Go back to controls as they were found earlier, by a run that was cut off before it could."""
+        self._snapshot |= {name: value for name, value in found.items() if name in self._snapshot}
 
     def dose_of(self, exposure_s: float) -> float:
         """Electrons of an exposure; zero where the current is not known."""
@@ -364,6 +410,8 @@ class Guardian:
         limits = self._allowed(name, value)
         now = self._instrument.get(name)
         self._check_rate(name, abs(value - now), limits)
+        self._require_gate()
+        self._on_move(name, now, value)
         self._pass(lambda: self._instrument.set(name, value))
         self._last_move_s[name] = self._clock()
         if limits.settle_s:
@@ -439,10 +487,21 @@ def check_frame(spectrum: Spectrum) -> None:
 
 
 def site_limits(identity: Identity, folder: pathlib.Path) -> SiteLimits:
-    """The limits that the site has set for an instrument, or the defaults where there is no file for it."""
+    """The limits that the site has set for an instrument, or the defaults where there is no file for it.
+
+    Without a file no control may be moved, but those that shift the disk of a simulator that is known.
+    """
+    path = limits_file(identity, folder)
+    if path.exists():
+        return SiteLimits.read(path)
+    known = identity.simulated and identity.key.startswith(SIMULATORS)
+    return SiteLimits(controls=dict.fromkeys(DEFLECTORS, DEFLECTOR_LIMITS) if known else {})
+
+
+def limits_file(identity: Identity, folder: pathlib.Path) -> pathlib.Path:
+    """Where the site's limits for an instrument belong."""
     name = re.sub(r"[^\w .-]", "_", identity.key)
-    path = folder / f"{name}.json"
-    return SiteLimits.read(path) if path.exists() else SiteLimits()
+    return folder / f"{name}.json"
 
 
 def _close(now: float, wanted: float, tolerance: float) -> bool:

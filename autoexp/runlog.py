@@ -56,7 +56,7 @@ class RunLog:
         try:
             self.records = _recover(self.folder)
             self._events = open(self.folder / EVENTS, "ab", buffering=0)  # noqa: SIM115 - open for the life of the run
-            self._spectra = open(self.folder / SPECTRA, "ab", buffering=0)  # noqa: SIM115
+            self._spectra: Any = None  # opened with the first
         except BaseException:
             self._lock.release()
             raise
@@ -71,7 +71,8 @@ class RunLog:
     def close(self) -> None:
         """Release the folder; nothing more can be appended."""
         self._events.close()
-        self._spectra.close()
+        if self._spectra is not None:
+            self._spectra.close()
         self._lock.release()
 
     @property
@@ -99,6 +100,8 @@ class RunLog:
     def append_spectrum(self, counts: npt.NDArray[Any]) -> ev.RecordRef:
         """Write one spectrum (E,) as float32 and sync it."""
         data = np.ascontiguousarray(counts, dtype="<f4").tobytes()
+        if self._spectra is None:
+            self._spectra = open(self.folder / SPECTRA, "ab", buffering=0)  # noqa: SIM115
         index = os.fstat(self._spectra.fileno()).st_size // len(data)
         self._write(self._spectra, data)
         return ev.RecordRef(index=index, crc32=zlib.crc32(data))

@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from autoexp.alignments import Alignments
 from autoexp.engine import Engine
 from autoexp.errors import GuardianError, InstrumentError, PlanError, RunLogError
-from autoexp.guardian import ControlLimits, Guardian, site_limits
+from autoexp.guardian import site_limits
 from autoexp.instrument import Identity
-from autoexp.lock import InstrumentLock
 from autoexp.plan import InstrumentSpec, Plan, VirtualInstrument
 from autoexp.recorder import Observer
 from autoexp.runlog import EVENTS, RunReader
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 # They show things in Swift's window, or register what a plan asks for in another way.
-DEFLECTORS = ("CAperture.y", "CAperture.x")
-DEFLECTOR_LIMITS = ControlLimits(low=-0.15, high=0.15)
-"""Of the virtual microscope, rad: farther out the disk is off its camera."""
 NOT_INSTRUMENTS = {"autoexp_ui", "virtual_stem", "nion_instrumentation_ui", "nion_eels_analysis"}
 
 
@@ -165,32 +162,28 @@ def open_session(
 
 
 @contextlib.contextmanager
-def open_guardian(spec: InstrumentSpec, *, armed: bool = False) -> Iterator[Guardian]:
-    """The instrument under its guardian, taken over; put back on the way out, save what :meth:`Guardian.keep` keeps.
+def open_alignments(spec: InstrumentSpec, *, armed: bool = False) -> Iterator[Alignments]:
+    """What aligns the beam of an instrument, again and again.
 
     Args:
-        spec: which instrument. The virtual one may move its own deflectors, unless a limits file says otherwise.
+        spec: which instrument.
         armed: whether an instrument that is not simulated may be used.
 
     Raises:
-        AutoexpError: it cannot be used, or something could not be put back; the message says what.
+        AutoexpError: it cannot be used.
     """
     with open_instrument(spec) as instrument, _lock_folder(spec) as lock_folder:
         identity = instrument.identity
         require_armed(identity, armed)
-        site = site_limits(identity, _preferences().site)
-        if isinstance(spec, VirtualInstrument) and not site.controls:
-            site = site.model_copy(update={"controls": dict.fromkeys(DEFLECTORS, DEFLECTOR_LIMITS)})
-        guardian = Guardian(instrument, site, beam_current_pA=instrument.beam_current_pA)
-        with InstrumentLock(identity, "autoexp align on the command line", lock_folder):
-            problems: list[str] = []
-            try:
-                guardian.open()
-                yield guardian
-            finally:
-                problems = guardian.restore()
-            if problems:
-                raise InstrumentError("; ".join(problems))
+        preferences = _preferences()
+        yield Alignments(
+            instrument,
+            site_limits(identity, preferences.site),
+            preferences.runs,
+            holder="autoexp align on the command line",
+            beam_current_pA=instrument.beam_current_pA,
+            lock_folder=lock_folder,
+        )
 
 
 def run_plan(plan: Plan, folder: pathlib.Path, *, armed: bool = False) -> RunState:

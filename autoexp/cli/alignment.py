@@ -41,23 +41,22 @@ def align(
     back to where they were. Exit code 0: centred; 1: not; 2: it cannot be done as asked.
     """
     with replying(as_json) as reply:
-        from autoexp.session import open_guardian
-        from autoexp.tasks.alignment import AlignmentTask
+        from autoexp.session import open_alignments
 
         where, spec = _asked(instrument, controls, tolerance, exposure, binning, px_per_unit, frames, times, seed)
         done: list[dict[str, Any]] = []
-        with open_guardian(where, armed=arm) as guardian, interruptible() as wanted:
-            task = AlignmentTask(guardian, spec, lambda look: _show(reply, look), wanted)
+        with open_alignments(where, armed=arm) as alignments, interruptible() as wanted:
+            alignments.check(spec)
             for turn in range(times):
                 if where.kind == "virtual":
-                    _displace(guardian, spec, seed, turn)
-                found = task.run()
+                    alignments.displace(_elsewhere(spec, seed, turn))
+                found = alignments.align(spec, lambda look: _show(reply, look), wanted)
                 done.append(_summary(found))
                 _conclude(reply, found)
                 if not found.success:
                     break
-            if found.success and not back:
-                guardian.keep()
+            if found.success and back:
+                alignments.undo()
         reply.document(done[0] if times == 1 else {"success": done[-1]["success"], "alignments": done})
         if not found.success:
             raise typer.Exit(ENDED_BADLY)
@@ -103,12 +102,12 @@ def _asked(
     return where, spec
 
 
-def _displace(guardian: Any, spec: AlignmentSpec, seed: int, turn: int) -> None:
-    """Bring the virtual disk somewhere else, where it still is to be seen."""
+def _elsewhere(spec: AlignmentSpec, seed: int, turn: int) -> dict[str, float]:
+    """Controls with which the virtual disk is somewhere else, where it still is to be seen."""
     import numpy as np
 
-    for name, value in zip(spec.controls, np.random.default_rng([seed, turn, 5]).uniform(-0.05, 0.05, 2), strict=True):
-        guardian.move(name, float(value))
+    values = np.random.default_rng([seed, turn, 5]).uniform(-0.05, 0.05, 2)
+    return dict(zip(spec.controls, values.tolist(), strict=True))
 
 
 def _show(reply: Reply, look: Look) -> None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from autoexp import events as ev
 from autoexp.agents.aligner import Aligner, Caution
 from autoexp.disk import Disk, center_of_mass, find_disk
 from autoexp.errors import InstrumentError, PlanError
-from autoexp.guardian import Guardian
+from autoexp.guardian import Guardian, SiteLimits
 from autoexp.instrument import CameraFrame
 from autoexp.models.response import Array, Belief
 from autoexp.plan import AlignmentSpec
@@ -24,6 +25,7 @@ ALIGNER_PX = 255.0
 """Width of the camera for which the aligner's expectations are written down."""
 EDGE = 0.96
 """Share of half the frame beyond which the aligner does not want the centre of the disk to go."""
+NO_DISK = "no disk is to be seen; look whether there is a beam and the aperture is in, and bring it onto the camera"
 ONE = np.ones(1, dtype=bool)
 SURE = 0.9
 """So confident has it to be of the handedness to speak of it."""
@@ -73,6 +75,17 @@ class Look:
     values: tuple[float, float]
     aligned: bool
 
+    def event(self, dose_e: float) -> ev.Looked:
+        """For a journal."""
+        return ev.Looked(
+            values=self.values,
+            center=None if self.disk is None else self.disk.center,
+            residual_px=self.residual_px,
+            residual_mrad=self.residual_mrad,
+            aligned=self.aligned,
+            dose_e=dose_e,
+        )
+
 
 @dataclass
 class Alignment:
@@ -90,6 +103,26 @@ class Alignment:
     reason: str = ""
     response: Response | None = None
 
+    def event(self) -> ev.Aligned:
+        """For a journal."""
+        learned = self.response
+        told = {} if learned is None else {n: getattr(learned, n) for n in ("rotation_deg", "px_per_unit", "mirrored")}
+        return ev.Aligned(success=self.success, reason=self.reason, frames=len(self.looks), **told)
+
+
+def check_controls(site: SiteLimits, spec: AlignmentSpec) -> None:
+    """Refuse an alignment whose controls may not be moved.
+
+    Raises:
+        PlanError: the site's limits do not list one; the message says what to do.
+    """
+    for name in spec.controls:
+        if name not in site.controls:
+            raise PlanError(
+                f"The limits of this instrument do not list {name}, so it may not be moved. Add it to the limits file, "
+                "with its range, or name other controls."
+            )
+
 
 class AlignmentTask:
     """Centres the disk, again and again; what was learned of the response is kept from one time to the next.
@@ -99,6 +132,10 @@ class AlignmentTask:
         spec: how.
         on_look: told of every frame, on the thread that aligns.
         wanted: False ends it before the next move.
+        belief: what an earlier task with these controls has learned.
+
+    Attributes:
+        belief: what is believed of the response now; for the next task.
 
     Raises:
         PlanError: the site's limits do not list a control.
@@ -110,20 +147,16 @@ class AlignmentTask:
         spec: AlignmentSpec,
         on_look: Callable[[Look], None] = lambda look: None,
         wanted: Callable[[], bool] = lambda: True,
+        belief: Belief | None = None,
     ):
+        self.belief = belief or Belief(1, ALIGNER_PX / 2, rounded=False)
         self._guardian = guardian
         self._spec = spec
         self._on_look = on_look
         self._wanted = wanted
         self._aligner: Aligner | None = None
         self._units = 1.0
-        for name in spec.controls:
-            limits = guardian.site.controls.get(name)
-            if limits is None:
-                raise PlanError(
-                    f"The limits of this instrument do not list {name}, so it may not be moved. Add it to the limits "
-                    "file, with its range, or name other controls."
-                )
+        check_controls(guardian.site, spec)
 
     def run(self) -> Alignment:
         """Align, from where the disk is now.
@@ -134,7 +167,7 @@ class AlignmentTask:
         """
         found = Alignment()
         while True:
-            look = self._look()
+            look = self.look()
             found.looks.append(look)
             self._on_look(look)
             aligner, scale = self._prepared(look.frame)
@@ -159,7 +192,7 @@ class AlignmentTask:
         if look.aligned:
             return "the disk is at its goal"
         if len(looks) == 1 and look.disk is None:
-            return "no disk is to be seen; bring it onto the camera, or look whether there is a beam"
+            return NO_DISK
         if not self._wanted():
             return "ended on request"
         if len(looks) < self._spec.frames:
@@ -168,7 +201,13 @@ class AlignmentTask:
             return "the disk's edge is at its goal, its centre of mass is not; is a part of the disk blocked?"
         return f"the disk is not at its goal after {self._spec.frames} frames"
 
-    def _look(self) -> Look:
+    def look(self) -> Look:
+        """One frame, and where the disk is; nothing moves.
+
+        Raises:
+            GuardianError: the frame was refused.
+            InstrumentError: no frame came.
+        """
         frame = self._guardian.camera_frame(self._spec.frame)
         y, x = self._spec.controls
         values = self._guardian.value(y), self._guardian.value(x)
@@ -202,8 +241,8 @@ class AlignmentTask:
                 )
             self._units = per_unit * scale
             tolerance = self._spec.tolerance_px * scale
-            belief = Belief(1, ALIGNER_PX / 2, rounded=False)
-            self._aligner = Aligner(1, EDGE * ALIGNER_PX / 2, tolerance, belief, Caution(largest=self._largest()))
+            caution = Caution(largest=self._largest())
+            self._aligner = Aligner(1, EDGE * ALIGNER_PX / 2, tolerance, self.belief, caution)
         return self._aligner, scale
 
     def _largest(self) -> float:

@@ -1,0 +1,235 @@
+"""Alignments on their own, outside any run: taken over, written down, put back, undone.
+
+Each alignment takes the instrument over and gives it back. If it succeeds, the controls stay where they are, until it
+is undone or accepted; if not, they go back to where they were found. Every move is in the journal before it is made, so
+that an alignment that was cut off, by whatever, can be undone by the next one who comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import pathlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+
+from autoexp import events as ev
+from autoexp.errors import AbortedError, GateClosedError, InstrumentError, RunLogError
+from autoexp.guardian import Guardian, SiteLimits
+from autoexp.instrument import Instrument
+from autoexp.lock import InstrumentLock
+from autoexp.models.response import Belief
+from autoexp.plan import AlignmentSpec
+from autoexp.runlog import EVENTS, RunLog, RunReader, is_locked
+from autoexp.tasks.alignment import Alignment, AlignmentTask, Look, check_controls
+
+FOLDER = "alignments"
+
+
+class Alignments:
+    """Aligns the beam of one instrument, again and again; what was learned is kept from one time to the next.
+
+    Args:
+        instrument: whose beam.
+        site: what the site allows.
+        runs: the folder of the runs; in it, journals have a folder of their own.
+        holder: who aligns, for whoever finds the instrument busy.
+        beam_current_pA: for the account of dose.
+        lock_folder: where instrument locks lie; in the user's state folder by default.
+
+    Attributes:
+        site: what the site allows.
+        entries: the controls as they were found before each alignment that can be undone, the latest last.
+    """
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        site: SiteLimits,
+        runs: pathlib.Path,
+        *,
+        holder: str,
+        beam_current_pA: float | None = None,
+        lock_folder: pathlib.Path | None = None,
+    ):
+        self.entries: list[dict[str, float]] = []
+        self._instrument = instrument
+        self.site = site
+        self._root = runs / FOLDER / re.sub(r"[^\w.-]", "_", instrument.identity.key)
+        self._holder = holder
+        self._current = beam_current_pA
+        self._lock_folder = lock_folder
+        self._beliefs: dict[object, Belief] = {}
+        self._guardian: Guardian | None = None
+        self._aborted = threading.Event()
+
+    def align(
+        self,
+        spec: AlignmentSpec,
+        on_look: Callable[[Look], None] = lambda look: None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> Alignment:
+        """Align. If that fails, in whatever way, the controls are put back.
+
+        Args:
+            spec: how.
+            on_look: told of every frame, on this thread.
+            wanted: False ends it before the next move.
+
+        Raises:
+            AutoexpError: it cannot be done, or something could not be put back; the message says what.
+        """
+        self.check(spec)
+        with self._journal() as journal, self._taken_over(journal, spec, "asked for by the operator") as guardian:
+
+            def looked(look: Look) -> None:
+                journal.append(look.event(guardian.dose_of(spec.frame.exposure_s)))
+                on_look(look)
+
+            task = self._task(guardian, spec, looked, wanted)
+            found = task.run()
+            journal.append(found.event())
+            if found.success:
+                self.entries.append({name: guardian.found[name] for name in spec.controls})
+                guardian.keep()
+        return found
+
+    def check(self, spec: AlignmentSpec) -> None:
+        """Refuse what the site does not allow, before anything moves.
+
+        Raises:
+            PlanError: a control is not in the site's limits.
+        """
+        check_controls(self.site, spec)
+
+    def look(self, spec: AlignmentSpec) -> Look:
+        """Where the disk is now; nothing moves.
+
+        Raises:
+            AutoexpError: no frame can be had.
+        """
+        with self._taken_over(None, spec, "") as guardian:
+            return self._task(guardian, spec).look()
+
+    def abort(self) -> None:
+        """End it at once, an exposure too; the controls are put back. Callable from any thread."""
+        self._aborted.set()
+        if self._guardian is not None:
+            self._guardian.close_gate()
+
+    def undo(self) -> None:
+        """Put the controls back to where they were before the latest alignment that was not accepted.
+
+        Raises:
+            AutoexpError: that cannot be done; the message says what could not be put back.
+        """
+        if not self.entries:
+            raise InstrumentError("There is no alignment to undo.")
+        with self._journal() as journal, self._taken_over(journal, None, "undo") as guardian:
+            problems = guardian.put_back(self.entries[-1])
+            if not problems:
+                guardian.keep()
+        if problems:
+            raise InstrumentError("; ".join(problems))
+        self.entries.pop()
+
+    def accept(self) -> None:
+        """Forget how the controls were before."""
+        self.entries.clear()
+
+    def recover(self) -> bool:
+        """Whether an alignment of this instrument was cut off before it put anything back; then undo does that."""
+        found = self._cut_off()
+        if found is not None:
+            self.entries.append(found)
+        return found is not None
+
+    def displace(self, values: dict[str, float]) -> None:
+        """Move controls, through the guardian: to practise, or to test.
+
+        Raises:
+            AutoexpError: that is not allowed, or cannot be done.
+        """
+        with self._journal() as journal, self._taken_over(journal, None, "displaced") as guardian:
+            for name, value in values.items():
+                guardian.move(name, value)
+            guardian.keep()
+
+    # --- taking over and giving back
+
+    @contextlib.contextmanager
+    def _taken_over(self, journal: RunLog | None, spec: AlignmentSpec | None, reason: str) -> Iterator[Guardian]:
+        self._aborted.clear()
+        guardian = Guardian(self._instrument, self.site, beam_current_pA=self._current, on_move=_teller(journal))
+        with InstrumentLock(self._instrument.identity, self._holder, self._lock_folder):
+            problems: list[str] = []
+            try:
+                found = guardian.open()
+                if journal is not None:
+                    identity = self._instrument.identity.as_dict()
+                    journal.append(
+                        ev.AlignmentBegun(spec=spec, reason=reason, instrument=identity), ev.Snapshot(controls=found)
+                    )
+                self._guardian = guardian
+                if self._aborted.is_set():
+                    raise AbortedError("It was aborted.")
+                yield guardian
+            except GateClosedError as error:
+                raise AbortedError("It was aborted.") from error
+            finally:
+                self._guardian = None
+                problems = guardian.restore()
+                if journal is not None:
+                    with contextlib.suppress(RunLogError):
+                        journal.append(ev.Restored(problems=problems))
+            if problems:
+                raise InstrumentError("; ".join(problems))
+
+    def _task(
+        self,
+        guardian: Guardian,
+        spec: AlignmentSpec,
+        on_look: Callable[[Look], None] = lambda look: None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> AlignmentTask:
+        """A task that goes on with what was learned of these controls on frames of this kind."""
+        kind = spec.controls, spec.px_per_unit, spec.frame.binning if spec.px_per_unit else None
+        task = AlignmentTask(guardian, spec, on_look, wanted, self._beliefs.get(kind))
+        self._beliefs[kind] = task.belief
+        return task
+
+    # --- the journal
+
+    @contextlib.contextmanager
+    def _journal(self) -> Iterator[RunLog]:
+        """A journal for each day."""
+        with RunLog(self._root / datetime.date.today().isoformat()) as journal:
+            yield journal
+
+    def _cut_off(self) -> dict[str, float] | None:
+        """The controls as they were found by the latest alignment, if that never came to putting them back."""
+        days = sorted(self._root.glob(f"*/{EVENTS}"))
+        if not days or is_locked(days[-1].parent):
+            return None
+        found: dict[str, float] | None = None
+        moved: set[str] = set()
+        for record in RunReader(days[-1].parent).records:
+            match record.event:
+                case ev.Snapshot(controls=controls):
+                    found, moved = controls, set()
+                case ev.Moving(name=name):
+                    moved.add(name)
+                case ev.Restored():
+                    found = None
+        return {n: v for n, v in found.items() if n in moved} or None if found is not None else None
+
+
+def _teller(journal: RunLog | None) -> Callable[[str, float, float], None]:
+    """Writes each move down before it is made."""
+
+    def tell(name: str, before: float, value: float) -> None:
+        if journal is not None:
+            journal.append(ev.Moving(name=name, before=before, value=value))
+
+    return tell

@@ -1,0 +1,185 @@
+"""Alignments outside a run: kept or put back, undone, written down, and recovered after a kill."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from autoexp import events as ev
+from autoexp.alignments import Alignments
+from autoexp.errors import AbortedError, DisconnectedError, InstrumentBusyError, InstrumentError, LimitError
+from autoexp.guardian import ControlLimits, SiteLimits
+from autoexp.lock import InstrumentLock
+from autoexp.plan import AlignmentSpec, FrameSpec
+from autoexp.runlog import RunReader
+from autoexp.testing import DirectInstrument, FaultyInstrument
+from virtual_stem.microscope import VirtualMicroscope
+
+PAIR = ("CAperture.y", "CAperture.x")
+SPEC = AlignmentSpec(frame=FrameSpec(exposure_s=0.05, binning=16))
+AWAY = dict(zip(PAIR, (0.03, -0.035), strict=True))
+
+KILLED = """
+import os, signal, sys, pathlib
+from test_alignments import AWAY, SPEC, make_alignments
+from virtual_stem.microscope import VirtualMicroscope
+from virtual_stem.specimens import make_specimen
+
+microscope = VirtualMicroscope(make_specimen("plasmonic", 0), seed=3, time_scale=1000)
+alignments, _ = make_alignments(microscope, pathlib.Path(sys.argv[1]))
+alignments.displace(AWAY)
+looks = []
+alignments.align(SPEC, lambda look: looks.append(look) or len(looks) < 3 or os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def make_alignments(microscope, folder, **limits):
+    controls = {name: ControlLimits(low=-0.15, high=0.15, **limits) for name in PAIR}
+    instrument = FaultyInstrument(DirectInstrument(microscope))
+    made = Alignments(
+        instrument, SiteLimits(controls=controls), folder, holder="a test", lock_folder=folder / "locks"
+    )
+    return made, instrument
+
+
+@pytest.fixture
+def microscope(plasmonic):
+    return VirtualMicroscope(plasmonic, seed=3, time_scale=1000)
+
+
+@pytest.fixture
+def alignments(microscope, tmp_path):
+    made, _ = make_alignments(microscope, tmp_path)
+    made.displace(AWAY)
+    return made
+
+
+def controls(microscope):
+    return {name: microscope.controls[name] for name in PAIR}
+
+
+def journal(folder):
+    (log,) = folder.glob("alignments/*/*")
+    return [record.event for record in RunReader(log).records]
+
+
+def test_a_success_stays_until_it_is_undone(alignments, microscope):
+    first = alignments.align(SPEC)
+    assert first.success
+    centred = controls(microscope)
+    assert centred != AWAY
+    alignments.displace({"CAperture.y": centred["CAperture.y"] + 0.02})
+    again = alignments.align(SPEC)
+    assert len(again.looks) <= len(first.looks)  # what was learned is known
+    alignments.undo()
+    assert microscope.controls["CAperture.y"] == centred["CAperture.y"] + 0.02
+    alignments.undo()
+    assert controls(microscope) == pytest.approx(AWAY)
+    with pytest.raises(InstrumentError, match="no alignment to undo"):
+        alignments.undo()
+
+
+def test_what_is_accepted_is_not_undone(alignments):
+    alignments.align(SPEC)
+    alignments.accept()
+    assert not alignments.entries
+
+
+def test_a_look_moves_nothing(alignments, microscope):
+    look = alignments.look(SPEC)
+    assert look.disk is not None
+    assert not look.aligned
+    assert controls(microscope) == AWAY
+
+
+def test_what_fails_is_put_back(microscope, tmp_path):
+    alignments, instrument = make_alignments(microscope, tmp_path)
+    alignments.displace(AWAY)
+    found = alignments.align(SPEC.model_copy(update={"frames": 2, "tolerance_px": 1e-6}))
+    assert not found.success
+    assert controls(microscope) == AWAY
+    assert not alignments.entries
+    instrument.arm(None, "disconnected")
+    with pytest.raises(DisconnectedError):
+        alignments.align(SPEC)
+    assert controls(microscope) == AWAY
+
+
+def test_an_abort_from_another_thread_puts_it_back(alignments, microscope):
+    looks = []
+
+    def see(look):
+        looks.append(look)
+        if len(looks) == 2:
+            alignments.abort()
+
+    with pytest.raises(AbortedError):
+        alignments.align(SPEC, see)
+    assert len(looks) == 2
+    assert controls(microscope) == AWAY
+    assert alignments.align(SPEC).success  # and then it can be tried again
+
+
+def test_who_comes_second_is_refused(alignments, microscope, tmp_path):
+    identity = DirectInstrument(microscope).identity
+    with (
+        InstrumentLock(identity, "a run", tmp_path / "locks"),
+        pytest.raises(InstrumentBusyError, match="in use by a run"),
+    ):
+        alignments.align(SPEC)
+    assert controls(microscope) == AWAY
+
+
+def test_every_move_is_in_the_journal_before_it_is_made(microscope, tmp_path):
+    alignments, instrument = make_alignments(microscope, tmp_path)
+    alignments.displace(AWAY)
+    found = alignments.align(SPEC)
+    alignments.undo()
+    told = [(e.name, e.value) for e in journal(tmp_path) if isinstance(e, ev.Moving)]
+    assert told == [what for kind, what in instrument.commands if kind == "set"]
+    looked = [e for e in journal(tmp_path) if isinstance(e, ev.Looked)]
+    assert [e.center for e in looked] == [look.disk.center for look in found.looks]
+    assert sum(isinstance(e, ev.Restored) for e in journal(tmp_path)) == 3
+
+
+def test_a_way_back_is_gone_in_steps_that_are_allowed(microscope, tmp_path):
+    alignments, instrument = make_alignments(microscope, tmp_path, step=0.006)
+    for name, value in AWAY.items():
+        microscope.controls[name] = value
+    assert alignments.align(SPEC.model_copy(update={"frames": 60})).success
+    alignments.undo()
+    assert controls(microscope) == pytest.approx(AWAY)
+    for name in PAIR:
+        values = [AWAY[name], *(what[1] for kind, what in instrument.commands if kind == "set" and what[0] == name)]
+        assert np.abs(np.diff(values)).max() <= 0.006 + 1e-12
+
+
+def test_a_killed_alignment_can_be_undone_by_the_next_one_who_comes(microscope, tmp_path, request):
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    done = subprocess.run(command, cwd=request.path.parent, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    for event in journal(tmp_path):
+        if isinstance(event, ev.Moving):
+            microscope.controls[event.name] = event.value
+    assert controls(microscope) != AWAY
+    alignments, _ = make_alignments(microscope, tmp_path)
+    assert alignments.recover()
+    alignments.undo()
+    assert controls(microscope) == pytest.approx(AWAY)
+    assert not make_alignments(microscope, tmp_path)[0].recover()
+
+
+def test_nothing_is_recovered_where_nothing_was_cut_off(alignments, microscope, tmp_path):
+    alignments.align(SPEC)
+    again, _ = make_alignments(microscope, tmp_path)
+    assert not again.recover()
+
+
+def test_a_limit_holds_for_displacing_too(alignments, microscope):
+    with pytest.raises(LimitError):
+        alignments.displace({"CAperture.y": 0.2})
+    assert controls(microscope) == AWAY
