@@ -39,7 +39,8 @@ class Alignments:
         lock_folder: where instrument locks lie; in the user's state folder by default.
 
     Attributes:
-        site: what the site allows.
+        instrument: whose beam; may be replaced by the same one, connected anew.
+        site: what the site allows; may be replaced.
         entries: the controls as they were found before each alignment that can be undone, the latest last.
     """
 
@@ -54,7 +55,7 @@ class Alignments:
         lock_folder: pathlib.Path | None = None,
     ):
         self.entries: list[dict[str, float]] = []
-        self._instrument = instrument
+        self.instrument = instrument
         self.site = site
         self._root = runs / FOLDER / re.sub(r"[^\w.-]", "_", instrument.identity.key)
         self._holder = holder
@@ -161,13 +162,13 @@ class Alignments:
     @contextlib.contextmanager
     def _taken_over(self, journal: RunLog | None, spec: AlignmentSpec | None, reason: str) -> Iterator[Guardian]:
         self._aborted.clear()
-        guardian = Guardian(self._instrument, self.site, beam_current_pA=self._current, on_move=_teller(journal))
-        with InstrumentLock(self._instrument.identity, self._holder, self._lock_folder):
+        guardian = Guardian(self.instrument, self.site, beam_current_pA=self._current, on_move=_teller(journal))
+        with InstrumentLock(self.instrument.identity, self._holder, self._lock_folder):
             problems: list[str] = []
             try:
                 found = guardian.open()
                 if journal is not None:
-                    identity = self._instrument.identity.as_dict()
+                    identity = self.instrument.identity.as_dict()
                     journal.append(
                         ev.AlignmentBegun(spec=spec, reason=reason, instrument=identity), ev.Snapshot(controls=found)
                     )

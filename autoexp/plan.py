@@ -47,6 +47,7 @@ class FrameSpec(Model):
 
     exposure_s: float = Field(0.05, gt=0, le=60, description="exposure, s")
     binning: int = Field(8, ge=1, le=64, description="camera pixels to a pixel of the frame, along each axis")
+    camera: str | None = Field(None, description="id of the camera; the instrument's Ronchigram camera, if not given")
 
 
 class AlignmentSpec(Model):

@@ -8,6 +8,7 @@ that context is remembered with the overview and checked before every exposure.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import re
 import threading
@@ -74,7 +75,7 @@ class SwiftInstrument:
         self._drawn.set()
         self._context: typing.Any = None
         self._found: dict[str, typing.Any] | None = None
-        self._imager: typing.Any = None
+        self._imagers: dict[str | None, typing.Any] = {}
         self._stream: typing.Any = None
         self._aborted = threading.Event()
 
@@ -122,6 +123,7 @@ class SwiftInstrument:
             "subscan": scan.subscan_enabled,
             "scan parameters": copy.deepcopy(scan.get_current_frame_parameters()),
             "camera parameters": copy.deepcopy(camera.get_current_frame_parameters()),
+            "imagers": {},
         }
         scan.abort_playing(sync_timeout=STOP_S)
         camera.abort_playing(sync_timeout=STOP_S)
@@ -150,13 +152,12 @@ class SwiftInstrument:
             put_back("scan", scan.start_playing)
         if found["camera playing"]:
             put_back("camera", camera.start_playing)
-        if self._imager is not None:
-            imager, self._imager = self._imager, None
-            put_back(
-                "parameters of the camera of the disk", lambda: imager.set_current_frame_parameters(found["imager"])
-            )
-            if found["imager playing"]:
-                put_back("camera of the disk", imager.start_playing)
+        for camera_id, imager in self._imagers.items():
+            parameters, playing = found["imagers"][camera_id]
+            put_back(imager.display_name, functools.partial(imager.set_current_frame_parameters, parameters))
+            if playing:
+                put_back(imager.display_name, imager.start_playing)
+        self._imagers.clear()
         if stem.probe_position != found["probe position"]:
             problems.append(f"probe position reads {stem.probe_position} instead of {found['probe position']}")
         self._context = None
@@ -338,10 +339,10 @@ class SwiftInstrument:
     # --- the bright-field disk
 
     def camera_frame(self, spec: FrameSpec) -> CameraFrame:
-        """A sequence of one frame of the Ronchigram camera, which is taken over with the first."""
+        """A sequence of one frame of the camera on which the disk is seen, which is taken over with the first."""
         if self._aborted.is_set():
             raise AbortedError("It was aborted before the exposure.")
-        camera = self._take_imager()
+        camera = self._take_imager(spec.camera)
         values = camera.camera.binning_values
         if spec.binning not in values:
             raise PlanError(
@@ -359,19 +360,24 @@ class SwiftInstrument:
         mrad = {"rad": 1e3, "mrad": 1.0}.get(calibration.units)
         return CameraFrame(image, abs(calibration.scale) * mrad if mrad and calibration.scale else None)
 
-    def _take_imager(self) -> typing.Any:
+    def _take_imager(self, camera_id: str | None) -> typing.Any:
         """The camera of the disk; when it is first needed, its state is remembered and it is stopped."""
-        if self._imager is None:
-            camera = self._stem.ronchigram_camera
+        if camera_id not in self._imagers:
+            sources = {s.hardware_source_id: s for s in Registry.get_components_by_type("camera_hardware_source")}
+            camera = sources.get(camera_id) if camera_id else self._stem.ronchigram_camera
             if camera is None:
-                raise InstrumentError("The instrument has no camera on which the bright-field disk is seen.")
+                known = ", ".join(sorted(sources)) or "none"
+                raise InstrumentError(
+                    f"There is no camera {camera_id} (registered: {known})."
+                    if camera_id
+                    else "The instrument has no camera on which the bright-field disk is seen."
+                )
             if self._found is None:
                 raise InstrumentError("The instrument has not been taken over.")
-            self._found["imager"] = copy.deepcopy(camera.get_current_frame_parameters())
-            self._found["imager playing"] = camera.is_playing
+            self._found["imagers"][camera_id] = copy.deepcopy(camera.get_current_frame_parameters()), camera.is_playing
             camera.abort_playing(sync_timeout=STOP_S)
-            self._imager = camera
-        return self._imager
+            self._imagers[camera_id] = camera
+        return self._imagers[camera_id]
 
     # --- controls
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import typing
-
-from nion.utils import Converter, Event, Model
-from pydantic import ValidationError
 
 from autoexp import plan as planning
 from autoexp import scalarizers
 from autoexp.errors import PlanError
 from autoexp.state import Settings
+from nionswift_plugin.autoexp_ui import stored_form
+from nionswift_plugin.autoexp_ui.stored_form import checked
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 SCALARIZERS = (
@@ -83,49 +81,15 @@ SECOND_WINDOW = "autoexp-second-window"
 OTHER_WINDOW = "autoexp-other-window"
 
 
-class PlanForm:
-    """The fields of the panel, each a property model under its own name.
+class PlanForm(stored_form.StoredForm):
+    """The fields of the experiment panel.
 
     Args:
         stored: model of the stored text, persistent between sessions.
     """
 
     def __init__(self, stored: typing.Any):
-        self.changed_event = Event.Event()
-        self._stored = stored
-        self._fields: dict[str, Model.PropertyModel[typing.Any]] = {}
-        self._quiet = False
-        values = {**DEFAULTS, **_read(stored.value)}
-        for name in DEFAULTS:
-            field = Model.PropertyModel[typing.Any](values[name])
-            field.on_value_changed = self._changed
-            self._fields[name] = field
-
-    def __getattr__(self, name: str) -> Model.PropertyModel[typing.Any]:
-        try:
-            return typing.cast("Model.PropertyModel[typing.Any]", self.__dict__["_fields"][name])
-        except KeyError:
-            raise AttributeError(name) from None
-
-    def close(self) -> None:
-        """Let go of everything that refers to this form."""
-        for field in self._fields.values():
-            field.on_value_changed = None
-            field.close()
-
-    def set(self, **values: typing.Any) -> None:
-        """Set several fields, and tell of it once."""
-        self._quiet = True
-        try:
-            for name, value in values.items():
-                self._fields[name].value = value
-        finally:
-            self._quiet = False
-        self._changed(None)
-
-    def value(self, name: str) -> typing.Any:
-        """Value of a field."""
-        return self._fields[name].value
+        super().__init__(stored, DEFAULTS, CHOICES)
 
     # --- from fields to a plan
 
@@ -198,7 +162,7 @@ class PlanForm:
         hidden = ("refit_every", "costs")
         alike = isinstance(known, planning.DeepKernelAgent)
         known_only = {name: getattr(known, name) for name in hidden} if alike else {}
-        return _checked(
+        return checked(
             planning.DeepKernelAgent,
             acquisition=self._acquisition(),
             goal=GOALS[self.value("goal") or 0][0],
@@ -218,11 +182,11 @@ class PlanForm:
     def make_budget(self) -> planning.Budget:
         """The budget that the fields describe."""
         minutes = self.value("minutes")
-        return _checked(planning.Budget, points=self.value("points"), time_s=minutes * 60 if minutes else None)
+        return checked(planning.Budget, points=self.value("points"), time_s=minutes * 60 if minutes else None)
 
     def make_overview(self) -> planning.OverviewSpec:
         """The overview that the fields describe."""
-        return _checked(
+        return checked(
             planning.OverviewSpec,
             fov_nm=self.value("fov_nm"),
             pixels=self.value("pixels"),
@@ -263,13 +227,13 @@ class PlanForm:
         Raises:
             PlanError: something in it is not usable; the message names each field.
         """
-        return _checked(
+        return checked(
             planning.Plan,
             name=name,
             instrument=planning.SwiftInstrument(scan=scan, camera=camera),
             overview=self.make_overview(),
-            patches=_checked(planning.PatchSpec, pixels=self.value("patch_px"), stride=self.value("stride_px")),
-            spectrum=_checked(
+            patches=checked(planning.PatchSpec, pixels=self.value("patch_px"), stride=self.value("stride_px")),
+            spectrum=checked(
                 planning.SpectrumSpec, exposure_s=self.value("exposure_ms") / 1000, binning=self.value("binning")
             ),
             scalarizer=self.make_scalarizer(),
@@ -285,12 +249,6 @@ class PlanForm:
         if kind == "expected-hypervolume-improvement":
             return {"kind": kind, "second_goal": GOALS[self.value("other_goal") or 0][0]}
         return {"kind": kind, **({PARAMETERS[kind]: self.value("parameter")} if kind in PARAMETERS else {})}
-
-    def _changed(self, _value: typing.Any) -> None:
-        if self._quiet:
-            return
-        self._stored.value = _write({name: field.value for name, field in self._fields.items()})
-        self.changed_event.fire()
 
 
 def _agent_fields(agent: planning.AgentSpec) -> dict[str, typing.Any]:
@@ -312,62 +270,5 @@ def _agent_fields(agent: planning.AgentSpec) -> dict[str, typing.Any]:
     }
 
 
-class OptionalNumber:
-    """A number that may be left out; nothing is shown for zero.
-
-    Args:
-        whole: whether it is a whole one.
-    """
-
-    def __init__(self, whole: bool = False):
-        self._whole = whole
-
-    def convert(self, value: float | None) -> str | None:
-        """As text."""
-        return f"{value:g}" if value else ""
-
-    def convert_back(self, formatted_value: str | None) -> float | None:
-        """From text; nothing is zero."""
-        if not formatted_value:
-            return 0.0
-        value = Converter.FloatToStringConverter().convert_back(formatted_value)
-        return int(value) if self._whole and value is not None else value
-
-
-M = typing.TypeVar("M", bound=planning.Model)
-
-
-def _checked(model: type[M], **values: typing.Any) -> M:
-    try:
-        return model(**values)
-    except ValidationError as error:
-        raise PlanError(planning.explain(error).strip()) from error
-
-
-def _write(values: dict[str, typing.Any]) -> str:
-    """Values as text; choices by their kind, since another version may list them in another order."""
-    named = {name: _kinds(name)[values[name] or 0] for name in CHOICES}
-    return json.dumps({**values, **named})
-
-
-def _read(text: str | None) -> dict[str, typing.Any]:
-    """Stored values that still make sense; everything else is left at its default."""
-    try:
-        stored = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    if not isinstance(stored, dict):
-        return {}
-    found = {k: v for k, v in stored.items() if k in DEFAULTS and k not in CHOICES and _alike(v, DEFAULTS[k])}
-    chosen = {k: _kinds(k).index(stored[k]) for k in CHOICES if stored.get(k) in _kinds(k)}
-    return {**found, **chosen}
-
-
 def _kinds(choice: str) -> list[str]:
     return [kind for kind, _label in CHOICES[choice]]
-
-
-def _alike(value: typing.Any, default: typing.Any) -> bool:
-    if default is None:
-        return value is None or isinstance(value, dict)
-    return isinstance(value, int | float) and not isinstance(value, bool)

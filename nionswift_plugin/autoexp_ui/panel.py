@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import typing
 
-from nion.swift import Panel
 from nion.ui import Declarative
 from nion.utils import Converter, Model, ReferenceCounting
 
 from autoexp.errors import AutoexpError
 from autoexp.status import Status
+from nionswift_plugin.autoexp_ui import bindings, missing, tabbed, texts, view
 from nionswift_plugin.autoexp_ui import devices as devices_module
 from nionswift_plugin.autoexp_ui import experiment as experiment_module
 from nionswift_plugin.autoexp_ui import form as form_module
-from nionswift_plugin.autoexp_ui import missing, texts, view
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 PANEL_ID = "autoexp-panel"
-PLACED_KEY = "autoexp/placed"
 TEXTS = (
     "instrument",
     "estimate",
@@ -51,29 +49,6 @@ FLAGS = (
 )
 
 
-class Models:
-    """Property models by name, for bindings.
-
-    Args:
-        names: what they are called.
-        value: what each holds at first.
-    """
-
-    def __init__(self, names: tuple[str, ...], value: typing.Any):
-        self._models = {name: Model.PropertyModel[typing.Any](value) for name in names}
-
-    def __getattr__(self, name: str) -> Model.PropertyModel[typing.Any]:
-        try:
-            return typing.cast("Model.PropertyModel[typing.Any]", self.__dict__["_models"][name])
-        except KeyError:
-            raise AttributeError(name) from None
-
-    def set(self, **values: typing.Any) -> None:
-        """Set several of them."""
-        for name, value in values.items():
-            self._models[name].value = value
-
-
 class PanelHandler(Declarative.Handler):
     """Binds the widgets to the form and the experiment.
 
@@ -92,11 +67,11 @@ class PanelHandler(Declarative.Handler):
             self.form.changed_event.listen(ReferenceCounting.weak_partial(PanelHandler.refresh, self)),
             self.devices.changed_event.listen(ReferenceCounting.weak_partial(PanelHandler.refresh, self)),
         ]
-        self.texts = Models(TEXTS, "")
-        self.flags = Models(FLAGS, False)
+        self.texts = bindings.Models(TEXTS, "")
+        self.flags = bindings.Models(FLAGS, False)
         self.integer = Converter.IntegerToStringConverter()
         self.number = Converter.FloatToStringConverter("{:g}")
-        self.optional, self.whole = form_module.OptionalNumber(), form_module.OptionalNumber(whole=True)
+        self.optional, self.whole = bindings.OptionalNumber(), bindings.OptionalNumber(whole=True)
         self.wide, self.narrow = texts.Wrapped(52), texts.Wrapped(36)
         self.progress_value = Model.PropertyModel[int](0)
         self.ui_view = view.build_view()
@@ -296,8 +271,10 @@ def target_of(display_item: typing.Any) -> dict[str, typing.Any] | None:
     }
 
 
-class AutonomousExperimentPanel(Panel.Panel):
+class AutonomousExperimentPanel(tabbed.TabbedPanel):
     """The dock panel; cheap to make, since Swift makes it with every window, shown or not."""
+
+    placed_key = "autoexp/placed"
 
     def __init__(self, document_controller: typing.Any, panel_id: str, properties: typing.Any):
         super().__init__(document_controller, panel_id, _("Autonomous Experiment"))
@@ -305,17 +282,3 @@ class AutonomousExperimentPanel(Panel.Panel):
         self.widget = Declarative.DeclarativeWidget(
             document_controller.ui, document_controller.event_loop, self._handler
         )
-
-    def show(self) -> None:
-        """The first time, share the place of Swift's inspector, as tabs: below it there would be little room."""
-        placed = self.ui.get_persistent_string(PLACED_KEY, "")
-        inspector = self.document_controller.find_dock_panel("inspector-panel") if not placed else None
-        if inspector is None or inspector.dock_widget is None:
-            super().show()
-            return
-        self.ui.set_persistent_string(PLACED_KEY, "yes")
-        window = self.document_controller._document_window
-        window.tabify_dock_widgets(inspector.dock_widget, self.dock_widget)
-        inspector.hide()  # Qt brings the one of the two to the front that is shown first
-        super().show()
-        inspector.show()

@@ -8,26 +8,24 @@ from nion.ui import Declarative
 
 from nionswift_plugin.autoexp_ui import form
 from nionswift_plugin.autoexp_ui.translation import translate as _
-
-LABEL_WIDTH = 76
-FIELD_WIDTH = 60
+from nionswift_plugin.autoexp_ui.widgets import LABEL_WIDTH, banner, combo, divider, number, row, text
 
 
 def build_view() -> typing.Any:
     """The whole panel as Swift's declarative description."""
     u = Declarative.DeclarativeUI()
     return u.create_column(
-        _banner(u),
+        banner(u),
         u.create_scroll_area(
             u.create_column(
                 _unfinished(u),
                 _devices(u),
                 _overview(u),
-                _divider(u),
+                divider(u),
                 _look_for(u),
-                _divider(u),
+                divider(u),
                 _choose_by(u),
-                _divider(u),
+                divider(u),
                 _measure(u),
                 u.create_stretch(),
                 spacing=6,
@@ -39,50 +37,9 @@ def build_view() -> typing.Any:
     )
 
 
-def _divider(u: typing.Any) -> typing.Any:
-    return u.create_divider(orientation="horizontal", height=4, border_color="#CCC")
-
-
-def _row(u: typing.Any, label: str, *widgets: typing.Any, **given: typing.Any) -> typing.Any:
-    text = u.create_label(text=label, width=LABEL_WIDTH) if label else u.create_spacing(LABEL_WIDTH + 6)
-    return u.create_row(text, *widgets, u.create_stretch(), spacing=6, **given)
-
-
-def _number(u: typing.Any, field: str, converter: str, tip: str, **given: typing.Any) -> typing.Any:
-    return u.create_line_edit(
-        text=f"@binding(form.{field}.value, converter={converter})", width=FIELD_WIDTH, tool_tip=tip, **given
-    )
-
-
-def _combo(u: typing.Any, field: str, items: tuple[tuple[str, str], ...], tip: str, **given: typing.Any) -> typing.Any:
-    return u.create_combo_box(
-        items=[label for _kind, label in items],
-        current_index=f"@binding(form.{field}.value)",
-        tool_tip=tip,
-        **{"width": 214, **given},
-    )
-
-
-def _text(u: typing.Any, field: str, width: str = "wide", **given: typing.Any) -> typing.Any:
-    return u.create_label(text=f"@binding(texts.{field}.value, converter={width})", **given)
-
-
-def _banner(u: typing.Any) -> typing.Any:
-    badge = u.create_label(
-        text=_(" SIMULATED "),
-        visible="@binding(flags.simulated.value)",
-        background_color="#0072B2",
-        color="#FFF",
-        font="bold",
-        tool_tip=_("The data come from a virtual microscope, not from a specimen."),
-    )
-    instrument = _text(u, "instrument", "narrow")
-    return u.create_row(badge, instrument, u.create_stretch(), spacing=6, margin_horizontal=8, margin_vertical=4)
-
-
 def _unfinished(u: typing.Any) -> typing.Any:
     return u.create_column(
-        _text(u, "unfinished"),
+        text(u, "unfinished"),
         u.create_row(
             u.create_push_button(
                 text=_("Resume"), on_clicked="handle_resume_run", tool_tip=_("Go on measuring where it was cut off.")
@@ -100,7 +57,7 @@ def _unfinished(u: typing.Any) -> typing.Any:
             u.create_stretch(),
             spacing=6,
         ),
-        _divider(u),
+        divider(u),
         visible="@binding(flags.has_unfinished.value)",
         spacing=4,
     )
@@ -117,9 +74,9 @@ def _devices(u: typing.Any) -> typing.Any:
         )
 
     return u.create_column(
-        _row(u, _("Scan"), choice("scan", _("The scan unit, and with it the instrument"))),
-        _row(u, _("Camera"), choice("camera", _("The spectrometer's camera"))),
-        _divider(u),
+        row(u, _("Scan"), choice("scan", _("The scan unit, and with it the instrument"))),
+        row(u, _("Camera"), choice("camera", _("The spectrometer's camera"))),
+        divider(u),
         visible="@binding(devices.several.value)",
         spacing=4,
     )
@@ -128,18 +85,18 @@ def _devices(u: typing.Any) -> typing.Any:
 def _overview(u: typing.Any) -> typing.Any:
     edit = {"enabled": "@binding(flags.can_edit.value)"}
     return u.create_column(
-        _row(
+        row(
             u,
             _("Overview"),
-            _number(u, "fov_nm", "number", _("Side of the scanned field, nm"), **edit),
+            number(u, "fov_nm", "number", _("Side of the scanned field, nm"), **edit),
             u.create_label(text=_("nm")),
-            _number(u, "pixels", "integer", _("Pixels along a side of the overview"), **edit),
+            number(u, "pixels", "integer", _("Pixels along a side of the overview"), **edit),
             u.create_label(text=_("px")),
         ),
-        _row(
+        row(
             u,
             _("Dwell"),
-            _number(u, "dwell_us", "number", _("Time per pixel of the overview, µs"), **edit),
+            number(u, "dwell_us", "number", _("Time per pixel of the overview, µs"), **edit),
             u.create_label(text=_("µs")),
             u.create_push_button(
                 text=_("Take Overview"),
@@ -149,7 +106,7 @@ def _overview(u: typing.Any) -> typing.Any:
                 tool_tip=_("Scan the field now, to draw regions on it. Start uses it if the field is the same."),
             ),
         ),
-        _row(
+        row(
             u,
             _("Regions"),
             u.create_push_button(
@@ -170,28 +127,26 @@ def _overview(u: typing.Any) -> typing.Any:
 def _look_for(u: typing.Any) -> typing.Any:
     tip = _("May be changed while the experiment runs: everything measured is scored anew.")
     return u.create_column(
-        _row(u, _("Look for"), _combo(u, "scalarizer", form.SCALARIZERS, tip)),
-        _row(
+        row(u, _("Look for"), combo(u, "scalarizer", form.SCALARIZERS, tip)),
+        row(
             u,
             _("Window"),
-            _number(
-                u, "low_eV", "number", _("Lower end of the window, eV; or drag it on the spectra"), name="low_edit"
-            ),
+            number(u, "low_eV", "number", _("Lower end of the window, eV; or drag it on the spectra"), name="low_edit"),
             u.create_label(text=_("to")),
-            _number(u, "high_eV", "number", _("Upper end of the window, eV; or drag it on the spectra")),
+            number(u, "high_eV", "number", _("Upper end of the window, eV; or drag it on the spectra")),
             u.create_label(text=_("eV")),
         ),
         u.create_row(
             u.create_label(text="@binding(texts.second.value)", width=LABEL_WIDTH),
-            _number(u, "second_low_eV", "number", _("Lower end, eV; or drag it on the spectra")),
+            number(u, "second_low_eV", "number", _("Lower end, eV; or drag it on the spectra")),
             u.create_label(text=_("to")),
-            _number(u, "second_high_eV", "number", _("Upper end, eV; or drag it on the spectra")),
+            number(u, "second_high_eV", "number", _("Upper end, eV; or drag it on the spectra")),
             u.create_label(text=_("eV")),
             u.create_stretch(),
             spacing=6,
             visible="@binding(flags.two_windows.value)",
         ),
-        _row(
+        row(
             u,
             _("Target"),
             u.create_push_button(
@@ -209,22 +164,22 @@ def _choose_by(u: typing.Any) -> typing.Any:
     edit = {"enabled": "@binding(flags.can_edit.value)"}
     learns = {"visible": "@binding(flags.learns.value)"}
     return u.create_column(
-        _row(u, _("Choose by"), _combo(u, "agent", form.AGENTS, _("Who decides where to measure next"))),
-        _row(
+        row(u, _("Choose by"), combo(u, "agent", form.AGENTS, _("Who decides where to measure next"))),
+        row(
             u,
             _("in order to"),
-            _combo(u, "acquisition", form.ACQUISITIONS, _("What the experiment is for")),
+            combo(u, "acquisition", form.ACQUISITIONS, _("What the experiment is for")),
             **learns,
         ),
-        _row(
+        row(
             u,
             _("preferring"),
-            _combo(u, "goal", form.GOALS, _("Whether high or low values are wanted"), width=110),
+            combo(u, "goal", form.GOALS, _("Whether high or low values are wanted"), width=110),
             **learns,
         ),
         u.create_row(
             u.create_label(text="@binding(texts.parameter.value)"),
-            _number(
+            number(
                 u,
                 "parameter",
                 "number",
@@ -234,22 +189,22 @@ def _choose_by(u: typing.Any) -> typing.Any:
             spacing=6,
             visible="@binding(flags.has_parameter.value)",
         ),
-        _row(
+        row(
             u,
             _("and value"),
-            _number(u, "other_low_eV", "number", _("Second value: intensity from here, eV; or drag it on the spectra")),
+            number(u, "other_low_eV", "number", _("Second value: intensity from here, eV; or drag it on the spectra")),
             u.create_label(text=_("to")),
-            _number(u, "other_high_eV", "number", _("Second value: intensity up to here, eV; or drag it")),
+            number(u, "other_high_eV", "number", _("Second value: intensity up to here, eV; or drag it")),
             u.create_label(text=_("eV,")),
-            _combo(u, "other_goal", form.GOALS, _("Whether high or low second values are wanted"), width=96),
+            combo(u, "other_goal", form.GOALS, _("Whether high or low second values are wanted"), width=96),
             visible="@binding(flags.compares.value)",
         ),
-        _row(
+        row(
             u,
             _("Patches"),
-            _number(u, "patch_px", "integer", _("Side of the image patch that describes a position, pixels"), **edit),
+            number(u, "patch_px", "integer", _("Side of the image patch that describes a position, pixels"), **edit),
             u.create_label(text=_("px, every")),
-            _number(u, "stride_px", "integer", _("Distance between neighbouring positions, pixels"), **edit),
+            number(u, "stride_px", "integer", _("Distance between neighbouring positions, pixels"), **edit),
             u.create_label(text=_("px")),
         ),
         spacing=4,
@@ -259,26 +214,26 @@ def _choose_by(u: typing.Any) -> typing.Any:
 def _measure(u: typing.Any) -> typing.Any:
     edit = {"enabled": "@binding(flags.can_edit.value)"}
     return u.create_column(
-        _row(
+        row(
             u,
             _("Exposure"),
-            _number(u, "exposure_ms", "number", _("Exposure of each spectrum, ms"), **edit),
+            number(u, "exposure_ms", "number", _("Exposure of each spectrum, ms"), **edit),
             u.create_label(text=_("ms, binning")),
-            _number(u, "binning", "integer", _("Camera binning; must be one that the camera has"), **edit),
+            number(u, "binning", "integer", _("Camera binning; must be one that the camera has"), **edit),
         ),
-        _row(
+        row(
             u,
             _("Stop after"),
-            _number(u, "points", "integer", _("Number of spectra; may be changed while it runs"), name="points_edit"),
+            number(u, "points", "integer", _("Number of spectra; may be changed while it runs"), name="points_edit"),
             u.create_label(text=_("spectra, or")),
-            _number(u, "minutes", "optional", _("Time limit in minutes; empty for none")),
+            number(u, "minutes", "optional", _("Time limit in minutes; empty for none")),
             u.create_label(text=_("min")),
         ),
-        _row(
+        row(
             u,
             _("Enough"),
             u.create_label(text=_("when the best is within")),
-            _number(
+            number(
                 u,
                 "enough",
                 "optional",
@@ -288,11 +243,11 @@ def _measure(u: typing.Any) -> typing.Any:
             u.create_label(text=_("std. dev.")),
             visible="@binding(flags.learns.value)",
         ),
-        _row(
+        row(
             u,
             _("Drift"),
             u.create_label(text=_("look every")),
-            _number(
+            number(
                 u,
                 "drift_every",
                 "whole",
@@ -302,7 +257,7 @@ def _measure(u: typing.Any) -> typing.Any:
             ),
             u.create_label(text=_("spectra")),
         ),
-        _row(u, _("Estimate"), _text(u, "estimate", "narrow")),
+        row(u, _("Estimate"), text(u, "estimate", "narrow")),
         spacing=4,
     )
 
@@ -318,7 +273,7 @@ def _run(u: typing.Any) -> typing.Any:
         )
 
     return u.create_column(
-        _divider(u),
+        divider(u),
         u.create_row(
             button(_("Start"), "start", "can_start", _("Begin the experiment")),
             button("@binding(texts.pause.value)", "pause", "can_pause", _("Pause after this spectrum; go on")),
@@ -335,9 +290,9 @@ def _run(u: typing.Any) -> typing.Any:
         ),
         u.create_progress_bar(value="@binding(progress_value.value)", width=320),
         u.create_label(text="@binding(texts.progress.value)"),
-        _text(u, "reason", name="reason_label"),
-        _text(u, "best"),
-        _text(
+        text(u, "reason", name="reason_label"),
+        text(u, "best"),
+        text(
             u,
             "model",
             name="model_label",
@@ -345,7 +300,7 @@ def _run(u: typing.Any) -> typing.Any:
             tool_tip=_("What the predicted map is based on, and which description foresees best what was not seen:\n")
             + _("the difference in the log density of such points, nats a point. Below \N{MINUS SIGN}0.1 it matters."),
         ),
-        _text(u, "message", color="#A33A00", visible="@binding(flags.has_message.value)"),
+        text(u, "message", color="#A33A00", visible="@binding(flags.has_message.value)"),
         spacing=4,
         margin=8,
     )

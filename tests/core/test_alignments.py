@@ -40,9 +40,7 @@ alignments.align(SPEC, lambda look: looks.append(look) or len(looks) < 3 or os.k
 def make_alignments(microscope, folder, **limits):
     controls = {name: ControlLimits(low=-0.15, high=0.15, **limits) for name in PAIR}
     instrument = FaultyInstrument(DirectInstrument(microscope))
-    made = Alignments(
-        instrument, SiteLimits(controls=controls), folder, holder="a test", lock_folder=folder / "locks"
-    )
+    made = Alignments(instrument, SiteLimits(controls=controls), folder, holder="a test", lock_folder=folder / "locks")
     return made, instrument
 
 

@@ -15,6 +15,7 @@ from nion.swift.test import TestContext
 
 from autoexp.swift import preferences
 from nionswift_plugin.autoexp_ui import panel as panel_module
+from nionswift_plugin.autoexp_ui.alignment import panel as alignment_panel
 from virtual_stem.devices import EELS_ID, INSTRUMENT_ID, RONCHIGRAM_ID, VirtualSTEM
 from virtual_stem.microscope import VirtualMicroscope
 
@@ -59,6 +60,13 @@ class Window:
         self.document_model = context.document_model
         self.stem = context.configuration.stem if hasattr(context, "configuration") else None
         self.handler = panel_module.PanelHandler(self.document_controller)
+        self.beam = None
+
+    def open_alignment(self):
+        """The alignment panel's handler as well."""
+        self.beam = alignment_panel.AlignmentHandler(self.document_controller)
+        self.pump(seconds=0.1)
+        return self.beam
 
     @property
     def experiment(self):
@@ -116,9 +124,10 @@ def make_window(plasmonic, settings):
             try:
                 yield window
             finally:
-                window.handler.close()
+                for handler in filter(None, (window.handler, window.beam)):
+                    handler.close()
                 window.pump(seconds=0.1)
-                window.handler = None
+                window.handler = window.beam = handler = None
         del context, window, stem
         setup = None  # noqa: F841 - Swift's checks count what is alive
         AcquisitionTestContext.end_leaks(case)

@@ -29,3 +29,22 @@ def test_the_stock_acquisition_panel_offers_the_repeat_mode(swift):
     result = swift("script_acquisition.py")
     assert result["shape"] == [12, 512]  # the camera is binned by two as Swift starts
     assert len({tuple(p) for p in result["positions"]}) == 12
+
+
+@pytest.mark.parametrize("specimen", ["plasmonic", ""], ids=["virtual_stem", "usim"])
+def test_align_pressed_with_the_mouse_centres_the_disk_and_undo_takes_it_back(swift, specimen):
+    result = swift("script_align.py", specimen=specimen)
+    assert result["controls"] == ("CAperture.y, CAperture.x" if specimen else "AlignY, AlignX")
+    assert result["success"]
+    assert result["looked"] > 5
+    assert len(result["first"]) <= 7
+    assert result["first"][-1] <= 1.0
+    assert result["texts"]["headline"] == "Aligned"
+    assert result["undone"] == pytest.approx(result["before"])
+    assert len(result["again"]) <= 4  # what was learned is known
+    assert result["again"][-1] <= 1.0
+    assert result["accepted"] == "Aligned, accepted"
+    assert result["kept"] != pytest.approx(result["before"])
+    if not specimen:
+        assert result["mirrored"] in (True, None)
+    assert {"autoexp-align-goal", "autoexp-align-disk", "autoexp-align-path-1"} <= set(result["graphics"])

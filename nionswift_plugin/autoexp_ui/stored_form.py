@@ -1,0 +1,112 @@
+"""Fields that the operator fills in, kept between sessions as one text of JSON."""
+
+from __future__ import annotations
+
+import json
+import typing
+
+from nion.utils import Event, Model
+from pydantic import ValidationError
+
+from autoexp import plan as planning
+from autoexp.errors import PlanError
+
+Choices = dict[str, tuple[tuple[str, str], ...]]
+
+
+class StoredForm:
+    """Fields, each a property model under its own name.
+
+    Args:
+        stored: model of the stored text, persistent between sessions.
+        defaults: the fields, and what is in them at first.
+        choices: fields that hold the index of a choice: its kinds, each with a label.
+    """
+
+    def __init__(self, stored: typing.Any, defaults: dict[str, typing.Any], choices: Choices | None = None):
+        self.changed_event = Event.Event()
+        self._stored = stored
+        self._defaults, self._choices = defaults, choices or {}
+        self._fields: dict[str, Model.PropertyModel[typing.Any]] = {}
+        self._quiet = False
+        values = {**defaults, **self._read()}
+        for name in defaults:
+            field = Model.PropertyModel[typing.Any](values[name])
+            field.on_value_changed = self._changed
+            self._fields[name] = field
+
+    def __getattr__(self, name: str) -> Model.PropertyModel[typing.Any]:
+        try:
+            return typing.cast("Model.PropertyModel[typing.Any]", self.__dict__["_fields"][name])
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def close(self) -> None:
+        """Let go of everything that refers to this form."""
+        for field in self._fields.values():
+            field.on_value_changed = None
+            field.close()
+
+    def set(self, **values: typing.Any) -> None:
+        """Set several fields, and tell of it once."""
+        self._quiet = True
+        try:
+            for name, value in values.items():
+                self._fields[name].value = value
+        finally:
+            self._quiet = False
+        self._changed(None)
+
+    def value(self, name: str) -> typing.Any:
+        """Value of a field."""
+        return self._fields[name].value
+
+    def _changed(self, _value: typing.Any) -> None:
+        if self._quiet:
+            return
+        self._stored.value = self._write()
+        self.changed_event.fire()
+
+    def _write(self) -> str:
+        """Values as text; choices by their kind, since another version may list them in another order."""
+        values = {name: field.value for name, field in self._fields.items()}
+        return json.dumps({**values, **{name: self._kinds(name)[values[name] or 0] for name in self._choices}})
+
+    def _read(self) -> dict[str, typing.Any]:
+        """Stored values that still make sense; everything else is left at its default."""
+        try:
+            stored = json.loads(self._stored.value or "{}")
+        except ValueError:
+            return {}
+        if not isinstance(stored, dict):
+            return {}
+        plain = {k: v for k, v in stored.items() if k in self._defaults and k not in self._choices}
+        found = {k: v for k, v in plain.items() if _alike(v, self._defaults[k])}
+        chosen = {k: self._kinds(k).index(stored[k]) for k in self._choices if stored.get(k) in self._kinds(k)}
+        return {**found, **chosen}
+
+    def _kinds(self, choice: str) -> list[str]:
+        return [kind for kind, _label in self._choices[choice]]
+
+
+M = typing.TypeVar("M", bound=planning.Model)
+
+
+def checked(model: type[M], **values: typing.Any) -> M:
+    """A part of a plan, made of what is in the fields.
+
+    Raises:
+        PlanError: it makes no sense; the message names each field.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise PlanError(planning.explain(error).strip()) from error
+
+
+def _alike(value: typing.Any, default: typing.Any) -> bool:
+    if default is None:
+        return value is None or isinstance(value, dict)
+    if isinstance(default, str):
+        return isinstance(value, str)
+    return isinstance(value, int | float) and not isinstance(value, bool)
