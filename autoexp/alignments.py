@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator
 
 from autoexp import events as ev
 from autoexp.errors import AbortedError, GateClosedError, InstrumentError, RunLogError
-from autoexp.guardian import Guardian, SiteLimits
+from autoexp.guardian import Guardian, SiteLimits, check_controls
 from autoexp.instrument import Instrument
 from autoexp.lock import InstrumentLock
 from autoexp.models.response import Belief
 from autoexp.plan import AlignmentSpec
 from autoexp.runlog import EVENTS, RunLog, RunReader, is_locked
-from autoexp.tasks.alignment import Alignment, AlignmentTask, Look, check_controls
+from autoexp.tasks.alignment import Alignment, AlignmentTask, Look
 
 FOLDER = "alignments"
 

@@ -42,6 +42,7 @@ from autoexp.plan import Plan
 from autoexp.recorder import Observer, Recorder
 from autoexp.state import RunState, Settings
 from autoexp.status import Status
+from autoexp.tasks.beam import BeamTask
 from autoexp.tasks.drift import DriftTask
 from autoexp.tasks.spectroscopy import SpectroscopyTask, SpectrumFaultError
 
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 
 BAD_FRAMES_IN_A_ROW = 3
 PREDICTION_EVERY = 10
+RESUME = "Resume when the instrument is ready again, or stop."
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,20 @@ class Engine:
             self._recorder.close()
             raise
         self._overview = overview
-        self._guardian = Guardian(instrument, site, self.plan.limits, self.plan.budget, beam_current_pA=beam_current_pA)
+        self._guardian = Guardian(
+            instrument,
+            site,
+            self.plan.limits,
+            self.plan.budget,
+            beam_current_pA=beam_current_pA,
+            on_move=lambda name, now, value: self._recorder.append(ev.Moving(name=name, before=now, value=value)),
+        )
         self._task = SpectroscopyTask(self._guardian, self.plan.spectrum)
         self._lock = InstrumentLock(instrument.identity, holder, lock_folder)
         self._commands = CommandQueue()
         self._decider: Decider | None = None
         self._drift: DriftTask | None = None
+        self._beam: BeamTask | None = None
         self._thread: threading.Thread | None = None
         self._bad_frames = 0
         self._dark_since: float | None = None
@@ -212,8 +222,11 @@ class Engine:
         found = self._guardian.open()
         if not self.state.snapshot:
             self._recorder.append(ev.Snapshot(controls=found))
+        elif self.state.aligning:
+            self._guardian.remember(self.state.snapshot)
         self._guardian.resume_account(self.state.dose_e, self.state.exposures, self.state.elapsed_s)
         self._guardian.budget = self._settings.budget
+        self._prepare_beam()
         candidates = self._candidates()
         self._decider = Decider(self.plan, candidates, self.state)
         if self.plan.drift:
@@ -224,6 +237,16 @@ class Engine:
         self._recorder.enter("preparing", "describing the overview")
         self._decider.prepare(cancelled=lambda: len(self._commands) > 0)
         self._recorder.enter("running")
+
+    def _prepare_beam(self) -> None:
+        """Align the beam before the first overview; where a run is resumed, look soon whether it still is."""
+        if self.plan.align is None:
+            return
+        self._beam = BeamTask(self._guardian, self.plan.align, self._recorder.append, lambda: len(self._commands) == 0)
+        if self.state.prepared is None or self.state.aligning:
+            self._align(self._beam, "before the overview")
+        else:
+            self._beam.hasten()
 
     @property
     def _settings(self) -> Settings:
@@ -276,6 +299,8 @@ class Engine:
             raise _End("completed", f"all {self._settings.budget.points} points of the budget are measured")
         if not self._ready():
             return None
+        if self._beam is not None and self._beam.is_due(self.state.exposures) and not self._beam_holds(self._beam):
+            return None
         if self._drift is not None and self._drift.is_due(self.state.exposures):
             self._look(self._drift)
         if self.state.requests:
@@ -285,6 +310,53 @@ class Engine:
         decision = self._decider.fetch(self.state, cancelled=lambda: len(self._commands) > 0)
         self._recorder.waited_s += time.monotonic() - begun
         return None if decision is None else self._accept(decision)
+
+    def _beam_holds(self, task: BeamTask) -> bool:
+        """Whether the disk is where it was brought; if not, the beam is aligned again, or the run waits for help."""
+        try:
+            look = task.look(self.state.exposures)
+        except BudgetError as error:
+            raise _End("completed", f"budget: {error}") from error
+        except (InstrumentError, GateClosedError) as error:
+            self._wait_for_help(error)
+            return False
+        if look.disk is None:
+            self._dark_since = time.monotonic()
+            task.hasten()
+            self._recorder.enter("suspended", f"No disk is to be seen: the beam may be lost. {RESUME}")
+            return False
+        if task.has_moved(look):
+            self._align(task, f"the disk was {look.residual_px:.1f} px from its goal")
+        return True
+
+    def _align(self, task: BeamTask, reason: str) -> None:
+        """Align the beam; where that fails, everything is put back, and it is tried again when somebody resumes."""
+        phase = self.state.phase
+        while True:
+            self._recorder.enter(phase, "aligning the beam")
+            try:
+                found = task.align(reason)
+            except BudgetError as error:
+                raise _End("completed", f"budget: {error}") from error
+            except (InstrumentError, GateClosedError) as error:
+                self._wait_for_help(error)
+            else:
+                if found.success:
+                    break
+                self._obey()
+                if not found.interrupted:
+                    self._recorder.enter("paused", f"The beam could not be aligned: {found.reason}. {RESUME}")
+            while self.state.phase in ("paused", "suspended"):
+                self._wait()
+        self._recorder.enter(phase)
+        if self._drift is not None:
+            self._drift.hasten()  # the image may have moved with the beam
+
+    def _wait_for_help(self, error: AutoexpError) -> None:
+        """Suspend, unless it was on request that something was cut short."""
+        if self._cut_short:
+            self._obey()
+        self._recorder.enter("suspended", f"{error} {RESUME}")
 
     def _look(self, task: DriftTask) -> None:
         """See how far the specimen has drifted; where that cannot be seen, positions stay as they were."""
@@ -413,7 +485,7 @@ class Engine:
                 self._dark_since = time.monotonic() if error.fault == "dark" else None
                 self._recorder.enter("suspended", str(error))
             case _:
-                self._recorder.enter("suspended", f"{error} Resume when the instrument is ready again, or stop.")
+                self._recorder.enter("suspended", f"{error} {RESUME}")
 
     # --- commands
 
@@ -448,8 +520,9 @@ class Engine:
     def _go_on(self) -> None:
         self._bad_frames = 0
         self._dark_since = None
-        if self._drift is not None:
-            self._drift.hasten()  # much may have moved meanwhile
+        for task in (self._drift, self._beam):
+            if task is not None:
+                task.hasten()  # much may have moved meanwhile
         if self._decider is not None and self._decider.set_aside and self.plan.fallback == "pause":
             self._decider.configure(self.state)
         self._recorder.enter("running")

@@ -33,6 +33,7 @@ from autoexp.errors import (
 from autoexp.instrument import Camera, CameraFrame, Identity, Instrument, Overview, PlanChecker, Position, Spectrum
 from autoexp.plan import (
     ELECTRONS_PER_PICOAMPERE_SECOND,
+    AlignmentSpec,
     Budget,
     FrameSpec,
     Model,
@@ -214,6 +215,11 @@ class Guardian:
             self._opened = False
         return problems
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is to reach the instrument but what restores it."""
+        return not self._gate.is_set()
+
     def release(self) -> None:
         """Forget the instrument without sending it anything (after a halt)."""
         self._opened = False
@@ -245,8 +251,7 @@ class Guardian:
         way = value - now
         steps = 1 if limits.step is None or not math.isfinite(way) else max(1, math.ceil(abs(way) / limits.step - 1e-9))
         for i in range(steps):
-            if limits.rate is not None and name in self._last_move_s and math.isfinite(way):
-                self._sleep(max(0.0, abs(way) / steps / limits.rate - (self._clock() - self._last_move_s[name])))
+            self._await_rate(name, abs(way) / steps, limits)
             wanted = value if i == steps - 1 else now + way * (i + 1) / steps
             with contextlib.suppress(Exception):  # a full disk does not keep the instrument from being put back
                 self._on_move(name, now + way * i / steps, wanted)
@@ -266,15 +271,28 @@ class Guardian:
 
         Raises:
             LimitError: the overview, an image for drift or an exposure is too long.
-            PlanError: the dose is limited and cannot be known, or the instrument cannot do it.
+            PlanError: the dose is limited and cannot be known, a control of the alignment may not be moved, or the
+                instrument cannot do it.
         """
         self._check_overview(plan.overview)
         if plan.drift:
             self._check_overview(plan.drift.scan(plan.overview), "An image to see drift by")
         self._check_exposure_time(plan.spectrum)
+        if plan.align:
+            self.check_alignment(plan.align.spec)
         self.check_budget(budget)
         if isinstance(self._instrument, PlanChecker):
             self._instrument.check_plan(plan.overview, plan.spectrum)
+
+    def check_alignment(self, spec: AlignmentSpec) -> None:
+        """Refuse an alignment that may not be done.
+
+        Raises:
+            LimitError: the exposure is too long.
+            PlanError: the site's limits do not list a control; the message says what to do.
+        """
+        self._check_exposure_time(spec.frame)
+        check_controls(self.site, spec)
 
     def check_budget(self, budget: Budget) -> None:
         """Refuse a limit that could not be kept: one on the dose, where the beam current is not known.
@@ -387,6 +405,15 @@ class Guardian:
             low, high = max(low, now - limits.step), min(high, now + limits.step)
         return low, high
 
+    def await_rate(self, name: str, value: float) -> None:
+        """Wait until a control may be moved to a value, where the site limits its rate.
+
+        Raises:
+            LimitError: the site does not list it.
+            InstrumentError: the instrument does not have it.
+        """
+        self._await_rate(name, abs(value - self._instrument.get(name)), self._listed(name))
+
     def keep(self) -> dict[str, float]:
         """Take the controls as they are now for those to go back to, and return them."""
         self._snapshot = {name: self._instrument.get(name) for name in self._snapshot}
@@ -448,6 +475,13 @@ class Guardian:
             if change > limits.rate * elapsed:
                 raise LimitError(f"{name} would change by {change:g} within {elapsed:.3g} s; wait and ask again.")
 
+    def _await_rate(self, name: str, change: float, limits: ControlLimits) -> None:
+        if limits.rate is None or name not in self._last_move_s or not math.isfinite(change):
+            return
+        ready_s = self._last_move_s[name] + change / limits.rate * (1 + 1e-9)
+        while (left := ready_s - self._clock()) > 0:
+            self._sleep(left)
+
     def _pass(self, command: Callable[[], T]) -> T:
         self._require_gate()
         return command()
@@ -484,6 +518,20 @@ def check_frame(spectrum: Spectrum) -> None:
         raise BadFrameError(f"The camera returned {dtype} of shape {shape} instead of one row of numbers.")
     if not (math.isfinite(spectrum.energy.scale) and spectrum.energy.scale):
         raise BadFrameError("The camera's energy scale is not usable; calibrate it.")
+
+
+def check_controls(site: SiteLimits, spec: AlignmentSpec) -> None:
+    """Refuse an alignment whose controls may not be moved.
+
+    Raises:
+        PlanError: the site's limits do not list one; the message says what to do.
+    """
+    for name in spec.controls:
+        if name not in site.controls:
+            raise PlanError(
+                f"The limits of this instrument do not list {name}, so it may not be moved. Add it to the limits file, "
+                "with its range, or name other controls."
+            )
 
 
 def site_limits(identity: Identity, folder: pathlib.Path) -> SiteLimits:

@@ -14,6 +14,8 @@ from autoexp.errors import PlanError
 from autoexp.scalarizers import Scalarizer, Window
 
 MAX_PLAN_BYTES = 4_000_000
+ALIGNMENT_FRAMES = 5
+"""That an alignment takes, as a rule."""
 POINT_OVERHEAD_S = 0.02
 ELECTRONS_PER_PICOAMPERE_SECOND = 6.241509074e6
 Goal = Literal["maximize", "minimize"]
@@ -72,6 +74,29 @@ class AlignmentSpec(Model):
         if not all(0 < g < 1 for g in self.goal):
             raise ValueError(f"the goal {self.goal} lies outside the frame: give fractions between 0 and 1")
         return self
+
+
+class AlignmentStage(Model):
+    """The beam is aligned before the overview; looks at the disk show later whether it has moved."""
+
+    spec: AlignmentSpec = AlignmentSpec()
+    every: int = Field(0, ge=0, le=10_000, description="spectra between two looks at the disk; 0: none")
+    within_px: float | None = Field(
+        None,
+        gt=0,
+        description="the beam is aligned again when the disk is farther from its goal, pixels of the frame; three "
+        "times the tolerance, if not given",
+    )
+
+    @property
+    def allowed_px(self) -> float:
+        """How far the disk may be from its goal before the beam is aligned again, pixels of the frame."""
+        return self.within_px or 3 * self.spec.tolerance_px
+
+    def exposed_s(self, points: int) -> float:
+        """Exposure of the disk's camera in a run of so many points, if the beam stays as it is."""
+        looks = points // self.every if self.every else 0
+        return (ALIGNMENT_FRAMES + looks) * self.spec.frame.exposure_s
 
 
 class PatchSpec(Model):
@@ -333,6 +358,7 @@ class Plan(Model):
     )
     decision_deadline_s: float = Field(20.0, gt=0, le=3600, description="an agent that takes longer is set aside, s")
     budget: Budget = Budget()
+    align: AlignmentStage | None = Field(None, description="align the beam first, and again when it has moved")
     drift: DriftCheck | None = Field(None, description="look for drift, and follow it")
     regions: tuple[Region, ...] = Field((), description="where to measure only, or not at all")
     limits: UserLimits = UserLimits()
@@ -360,11 +386,12 @@ class Plan(Model):
         points = min(self.budget.points, self.candidates())
         look_s = self.drift.scan(self.overview).time_s / self.drift.every if self.drift else 0.0
         per_point = self.spectrum.exposure_s + self.spectrum.settle_s + POINT_OVERHEAD_S + look_s
-        time_s = self.overview.time_s + points * per_point
+        beam_s = self.align.exposed_s(points) if self.align else 0.0
+        time_s = self.overview.time_s + beam_s + points * per_point
         if self.budget.time_s is not None and time_s > self.budget.time_s:
-            points = max(0, math.floor((self.budget.time_s - self.overview.time_s) / per_point))
+            points = max(0, math.floor((self.budget.time_s - self.overview.time_s - beam_s) / per_point))
             time_s = self.budget.time_s
-        exposed_s = self.overview.time_s + points * (self.spectrum.exposure_s + look_s)
+        exposed_s = self.overview.time_s + beam_s + points * (self.spectrum.exposure_s + look_s)
         dose = None if beam_current_pA is None else exposed_s * beam_current_pA * ELECTRONS_PER_PICOAMPERE_SECOND
         return Estimate(self.candidates(), points, time_s, dose)
 

@@ -147,6 +147,9 @@ class RunState:
     prepared: ev.Prepared | None = None
     prepared_s: float = 0.0
     looks: tuple[ev.Drifted, ...] = ()
+    aligning: bool = False
+    alignments: tuple[ev.Aligned, ...] = ()
+    disk: ev.Looked | None = None
     spectra: ev.SpectraOpened | None = None
     points: dict[int, Point] = field(default_factory=dict)
     dose_e: float = 0.0
@@ -296,6 +299,12 @@ def _apply(state: RunState, event: ev.Event) -> RunState:
             return replace(state, warnings=(*state.warnings, event.message))
         case ev.Drifted():
             return replace(state, looks=(*state.looks, event), dose_e=state.dose_e + event.dose_e)
+        case ev.AlignmentBegun():
+            return replace(state, aligning=True)
+        case ev.Looked():
+            return replace(state, disk=event, dose_e=state.dose_e + event.dose_e)
+        case ev.Aligned():
+            return replace(state, aligning=False, alignments=(*state.alignments, event))
         case ev.Finished():
             return replace(state, finished=event)
     return state

@@ -40,6 +40,9 @@ ScalarizerOption = Annotated[
 Points = Annotated[int, typer.Option(min=1, help="Spectra to take.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the specimen, its noise, and the agent.")]
 TimeScale = Annotated[float, typer.Option(min=0.001, max=1000, help="Simulated seconds per second.")]
+AlignFlag = Annotated[
+    bool, typer.Option("--align", help="Align the beam first, and again when a look every 20 spectra says so.")
+]
 COARSE = 128  # an overview of fewer pixels a side is a recorded map, every pixel of which is a candidate
 
 
@@ -50,6 +53,7 @@ def demo(
     acquisition: AcquisitionOption = None,
     scalarizer: ScalarizerOption = None,
     seed: Seed = 0,
+    align: AlignFlag = False,
     time_scale: TimeScale = 1.0,
     runs: RunsFolder = RUNS,
     report: ReportFlag = True,
@@ -61,7 +65,7 @@ def demo(
     real time. Ctrl-C once pauses after the present point, twice aborts, three times halts.
     """
     with replying(as_json) as reply:
-        plan = demo_plan(specimen, points, agent, acquisition, scalarizer, seed, time_scale)
+        plan = demo_plan(specimen, points, agent, acquisition, scalarizer, seed, align, time_scale)
         _run(plan, _new_folder(runs, plan.name), reply, report=report)
 
 
@@ -72,10 +76,11 @@ def plan(
     acquisition: AcquisitionOption = None,
     scalarizer: ScalarizerOption = None,
     seed: Seed = 0,
+    align: AlignFlag = False,
 ) -> None:
     """Print a plan as JSON: something to start from, for: autoexp run PLAN.json"""
     with replying():
-        typer.echo(demo_plan(specimen, points, agent, acquisition, scalarizer, seed).to_json())
+        typer.echo(demo_plan(specimen, points, agent, acquisition, scalarizer, seed, align).to_json())
 
 
 def run(
@@ -121,6 +126,7 @@ def demo_plan(
     acquisition: str | None = None,
     scalarizer: str | None = None,
     seed: int = 0,
+    align: bool = False,
     time_scale: float = 1.0,
 ) -> Plan:
     """The demo's plan: the specimen as it is best seen, and what it is known for as the goal.
@@ -128,7 +134,7 @@ def demo_plan(
     Raises:
         PlanError: the specimen, the agent or the scalarizer does not exist.
     """
-    from autoexp.plan import Budget, OverviewSpec, PatchSpec, Plan, SpectrumSpec, VirtualInstrument
+    from autoexp.plan import AlignmentStage, Budget, OverviewSpec, PatchSpec, Plan, SpectrumSpec, VirtualInstrument
     from autoexp.scalarizers import parse_scalarizer
     from autoexp.session import make_specimen
 
@@ -146,6 +152,7 @@ def demo_plan(
         scalarizer=forms.scalarizer_of(scalarizer) if scalarizer else parse_scalarizer(dict(found.goal.scalarizer)),
         agent=forms.agent_of(agent, acquisition),
         budget=Budget(points=points),
+        align=AlignmentStage(every=20) if align else None,
     )
 
 

@@ -151,9 +151,25 @@ def _asked(facts: Facts) -> list[tuple[str, object]]:
         ("Candidates", f"{plan.candidates():,}: patches of {patches.pixels} px, one every {patches.stride} px"),
         ("Each spectrum", f"{plan.spectrum.exposure_s * 1000:g} ms, binning {plan.spectrum.binning}"),
         ("Drift", f"looked for every {plan.drift.every} spectra, {_drift(facts)}" if plan.drift else ""),
+        ("Beam", _beam(facts)),
         ("Seed", plan.seed),
     ]
     return [(name, value) for name, value in asked if value != ""]
+
+
+def _beam(facts: Facts) -> str:
+    """How often the beam was aligned, and how well, in words; empty where it was not to be."""
+    state = facts.state
+    good = [found for found in state.alignments if found.success]
+    if state.plan is None or state.plan.align is None:
+        return ""
+    if not good:
+        return "not aligned"
+    times = "once" if len(good) == 1 else f"{len(good)} times"
+    frames = " and ".join(str(found.frames) for found in good)
+    last = state.disk.residual_px if state.disk else None
+    away = f"; seen last {last:.2g} px from its goal" if last is not None else ""
+    return f"aligned {times}, in {frames} frames{away}"
 
 
 def _drift(facts: Facts) -> str:

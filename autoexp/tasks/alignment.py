@@ -16,7 +16,7 @@ from autoexp import events as ev
 from autoexp.agents.aligner import Aligner, Caution
 from autoexp.disk import Disk, center_of_mass, find_disk
 from autoexp.errors import InstrumentError, PlanError
-from autoexp.guardian import Guardian, SiteLimits
+from autoexp.guardian import Guardian
 from autoexp.instrument import CameraFrame
 from autoexp.models.response import Array, Belief
 from autoexp.plan import AlignmentSpec
@@ -25,6 +25,7 @@ ALIGNER_PX = 255.0
 """Width of the camera for which the aligner's expectations are written down."""
 EDGE = 0.96
 """Share of half the frame beyond which the aligner does not want the centre of the disk to go."""
+INTERRUPTED = "ended on request"
 NO_DISK = "no disk is to be seen; look whether there is a beam and the aperture is in, and bring it onto the camera"
 ONE = np.ones(1, dtype=bool)
 SURE = 0.9
@@ -95,12 +96,14 @@ class Alignment:
         looks: every frame, in order.
         success: whether the disk is at the goal.
         reason: how it ended, in words.
+        interrupted: whether it was ended because it was not wanted any more.
         response: what was learned; None if nothing was.
     """
 
     looks: list[Look] = field(default_factory=list)
     success: bool = False
     reason: str = ""
+    interrupted: bool = False
     response: Response | None = None
 
     def event(self) -> ev.Aligned:
@@ -108,20 +111,6 @@ class Alignment:
         learned = self.response
         told = {} if learned is None else {n: getattr(learned, n) for n in ("rotation_deg", "px_per_unit", "mirrored")}
         return ev.Aligned(success=self.success, reason=self.reason, frames=len(self.looks), **told)
-
-
-def check_controls(site: SiteLimits, spec: AlignmentSpec) -> None:
-    """Refuse an alignment whose controls may not be moved.
-
-    Raises:
-        PlanError: the site's limits do not list one; the message says what to do.
-    """
-    for name in spec.controls:
-        if name not in site.controls:
-            raise PlanError(
-                f"The limits of this instrument do not list {name}, so it may not be moved. Add it to the limits file, "
-                "with its range, or name other controls."
-            )
 
 
 class AlignmentTask:
@@ -156,7 +145,7 @@ class AlignmentTask:
         self._wanted = wanted
         self._aligner: Aligner | None = None
         self._units = 1.0
-        check_controls(guardian.site, spec)
+        guardian.check_alignment(spec)
 
     def run(self) -> Alignment:
         """Align, from where the disk is now.
@@ -180,6 +169,7 @@ class AlignmentTask:
             position = np.full(2, np.nan) if look.disk is None else np.array(look.disk.offset(shape)) * scale
             found.success, found.reason = look.aligned, self._end(found.looks)
             if found.reason:
+                found.interrupted = found.reason == INTERRUPTED
                 aligner.see(position[None], ONE)
                 found.response = self._response(aligner, scale)
                 return found
@@ -194,7 +184,7 @@ class AlignmentTask:
         if len(looks) == 1 and look.disk is None:
             return NO_DISK
         if not self._wanted():
-            return "ended on request"
+            return INTERRUPTED
         if len(looks) < self._spec.frames:
             return ""
         if look.residual_px is not None and look.residual_px <= self._spec.tolerance_px:
@@ -269,7 +259,9 @@ class AlignmentTask:
                 "bring the disk nearer by hand."
             )
         for name, part, value in zip(self._spec.controls, move, values, strict=True):
-            self._guardian.move(name, float(value + share * part))
+            wanted = float(value + share * part)
+            self._guardian.await_rate(name, wanted)
+            self._guardian.move(name, wanted)
 
     def _response(self, aligner: Aligner, scale: float) -> Response | None:
         """What was learned, in the units of the frame and of the controls."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 
 from autoexp import plan as planning
 from autoexp import scalarizers
@@ -73,6 +74,8 @@ DEFAULTS: dict[str, typing.Any] = {
     "minutes": 0.0,
     "enough": 0.0,
     "drift_every": 0,
+    "align": False,
+    "align_every": 0,
     "target": None,
 }
 KEY = "autoexp/form"
@@ -86,10 +89,14 @@ class PlanForm(stored_form.StoredForm):
 
     Args:
         stored: model of the stored text, persistent between sessions.
+        alignment: how the beam is aligned, as entered elsewhere.
     """
 
-    def __init__(self, stored: typing.Any):
+    def __init__(
+        self, stored: typing.Any, alignment: Callable[[], planning.AlignmentSpec] = lambda: planning.AlignmentSpec()
+    ):
         super().__init__(stored, DEFAULTS, CHOICES)
+        self._alignment = alignment
 
     # --- from fields to a plan
 
@@ -239,10 +246,16 @@ class PlanForm(stored_form.StoredForm):
             scalarizer=self.make_scalarizer(),
             second=self.make_second(),
             agent=self.make_agent(),
+            align=self._align(),
             drift={"every": self.value("drift_every")} if self.value("drift_every") else None,
             budget=self.make_budget(),
             regions=regions,
         )
+
+    def _align(self) -> planning.AlignmentStage | None:
+        if not self.value("align"):
+            return None
+        return checked(planning.AlignmentStage, spec=self._alignment(), every=self.value("align_every") or 0)
 
     def _acquisition(self) -> dict[str, typing.Any]:
         kind = self.acquisition_kind

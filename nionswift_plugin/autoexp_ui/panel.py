@@ -13,6 +13,7 @@ from nionswift_plugin.autoexp_ui import bindings, missing, tabbed, texts, view
 from nionswift_plugin.autoexp_ui import devices as devices_module
 from nionswift_plugin.autoexp_ui import experiment as experiment_module
 from nionswift_plugin.autoexp_ui import form as form_module
+from nionswift_plugin.autoexp_ui.alignment.form import KEY, stored_spec
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 PANEL_ID = "autoexp-panel"
@@ -59,7 +60,8 @@ class PanelHandler(Declarative.Handler):
     def __init__(self, document_controller: typing.Any):
         super().__init__()
         stored = document_controller.ui.create_persistent_string_model(form_module.KEY, "{}")
-        self.form = form_module.PlanForm(stored)
+        ui = document_controller.ui
+        self.form = form_module.PlanForm(stored, lambda: stored_spec(ui.get_persistent_string(KEY, "{}")))
         self.devices = devices_module.DeviceChoice(document_controller.event_loop)
         self.experiment = experiment_module.Experiment(document_controller, self.form, self.devices)
         self._listeners: list[typing.Any] = [

@@ -107,6 +107,6 @@ def checked(model: type[M], **values: typing.Any) -> M:
 def _alike(value: typing.Any, default: typing.Any) -> bool:
     if default is None:
         return value is None or isinstance(value, dict)
-    if isinstance(default, str):
-        return isinstance(value, str)
+    if isinstance(default, str | bool):
+        return type(value) is type(default)
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -92,6 +92,8 @@ def headline(status: Status) -> str:
         }[status.ending]
     if status.phase == "preparing" and status.reason:
         return _("Preparing: {what}").format(what=status.reason)
+    if status.phase == "running" and status.reason:
+        return _("Measuring: {what}").format(what=status.reason)
     return {
         "idle": _("Ready"),
         "preparing": _("Taking the overview"),

@@ -257,6 +257,26 @@ def _measure(u: typing.Any) -> typing.Any:
             ),
             u.create_label(text=_("spectra")),
         ),
+        row(
+            u,
+            _("Beam"),
+            u.create_check_box(
+                text=_("align first; look every"),
+                checked="@binding(form.align.value)",
+                name="align_check",
+                tool_tip=_("Before the overview the disk is centred, as entered in the Beam Alignment panel."),
+                **edit,
+            ),
+            number(
+                u,
+                "align_every",
+                "whole",
+                _("After so many spectra a frame shows whether the disk has moved; then the beam is aligned again.\n")
+                + _("Empty: never. The camera of the disk has to be in place during the run."),
+                **edit,
+            ),
+            u.create_label(text=_("spectra")),
+        ),
         row(u, _("Estimate"), text(u, "estimate", "narrow")),
         spacing=4,
     )

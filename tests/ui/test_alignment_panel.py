@@ -224,3 +224,22 @@ def test_pairs_of_controls():
     assert form_module.task_name(PAIR) == "Centre the disk by CAperture"
     assert form_module.task_name(("A", "B")) == "Centre the disk by A, B"
     assert form_module.pair_of("nothing") is None
+
+
+def test_an_experiment_aligns_first_as_the_panel_says_and_looks_again(window, beam, monkeypatch):
+    window.handler.form.set(align=True, align_every=4, points=8)
+    assert "Beam Alignment panel" in window.handler.texts.estimate.value
+    beam.form.set(tolerance_px=0.8, exposure_ms=30.0)
+    # Swift's own test harness forgets what is stored
+    ui = window.document_controller.ui
+    monkeypatch.setattr(ui, "get_persistent_string", lambda key, default=None: beam.form._stored.value)
+    window.handler.handle_start(None)
+    seen = set()
+    window.until(lambda: seen.add(window.handler.texts.headline.value) or not window.experiment.running, 30)
+    engine = window.experiment.engine
+    assert engine.plan.align.spec.tolerance_px == 0.8
+    assert engine.status.ending == "completed"
+    (found,) = engine.state.alignments
+    assert found.success
+    assert where(window) != pytest.approx(AWAY)
+    assert "Preparing: aligning the beam" in seen

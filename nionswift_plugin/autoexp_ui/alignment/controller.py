@@ -121,7 +121,7 @@ class BeamAlignment:
         """Leave the controls as they are."""
         if self._alignments is not None and not self.busy:
             self._alignments.accept()
-            self.message = _("Accepted: the controls stay as they are.")
+            self.message = ""
             self.changed_event.fire()
 
     def stop(self) -> None:

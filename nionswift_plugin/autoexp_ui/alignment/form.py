@@ -6,6 +6,8 @@ import itertools
 import typing
 from collections.abc import Iterable
 
+from nion.utils import Model
+
 from autoexp import plan as planning
 from autoexp.errors import PlanError
 from nionswift_plugin.autoexp_ui import stored_form
@@ -45,7 +47,7 @@ class AlignmentForm(stored_form.StoredForm):
         """
         pair = pair_of(self.value("controls"))
         if pair is None:
-            raise PlanError(_("Choose the controls that shift the disk first."))
+            raise PlanError(_("Choose first, in the Beam Alignment panel, by which controls the disk is centred."))
         return checked(
             planning.AlignmentSpec,
             controls=pair,
@@ -60,6 +62,19 @@ class AlignmentForm(stored_form.StoredForm):
             frames=self.value("frames"),
             px_per_unit=self.value("px_per_unit") or None,
         )
+
+
+def stored_spec(text: str) -> planning.AlignmentSpec:
+    """How to align, as it was entered last in the alignment panel.
+
+    Raises:
+        PlanError: nothing that makes sense.
+    """
+    form = AlignmentForm(Model.PropertyModel[str](text))
+    try:
+        return form.make_spec()
+    finally:
+        form.close()
 
 
 def pair_of(text: str) -> Pair | None:

@@ -40,7 +40,7 @@ def _task(u: typing.Any) -> typing.Any:
             text(
                 u,
                 "limits",
-                "narrow",
+                "wide",
                 name="limits_label",
                 tool_tip=_("Value when the latest frame was taken, and the range, and the step, that the site allows"),
             ),
