@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from autoexp import __version__
-from autoexp.cli import alignment, replays, results, runs, system, training
+from autoexp.cli import alignment, replays, results, runs, sweeping, system, training
 
 app = typer.Typer(
     name="autoexp",
@@ -51,6 +51,8 @@ app.command(rich_help_panel="Recorded data")(replays.replay)
 app.command(rich_help_panel="Recorded data")(replays.compare)
 app.command(rich_help_panel="Alignment")(alignment.align)
 app.command(rich_help_panel="Alignment")(training.train)
+app.command(rich_help_panel="Alignment")(sweeping.sweep)
+app.command(rich_help_panel="Alignment")(sweeping.reproduce)
 app.command(rich_help_panel="This computer")(system.doctor)
 
 __all__ = ["app"]

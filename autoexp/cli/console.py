@@ -8,7 +8,7 @@ import os
 import pathlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -71,6 +71,19 @@ class Reply:
         """One line for people (rich markup); nothing is written for programs."""
         if not self.as_json:
             results().print(text)
+
+    def table(self, title: str, rows: Sequence[Mapping[str, str]]) -> None:
+        """Rows that have the same columns, for people; nothing is written for programs."""
+        if self.as_json or not rows:
+            return
+        from rich.table import Table
+
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for column in rows[0]:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*row.values())
+        results().print(table)
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         reward: equation 1 of the paper; the same without what it says of the distance; or nothing but the end.
         rotation_deg: by how much the axes are turned; drawn for each episode if None.
         action_noise: standard deviation of a shift, relative to the larger of its parts.
+        scale: times the shift of the disk by an action; an agent is not told.
         step_limit: steps after which an episode is cut off. It is a truncation: time is not observed, so that an end
             which depends on it would not be a property of the state.
         render_mode: "rgb_array" or nothing.
@@ -63,6 +64,7 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         reward: Reward = "informative",
         rotation_deg: float | None = 30.0,
         action_noise: float = 0.001,
+        scale: float = 1.0,
         step_limit: int = 200,
         render_mode: str | None = None,
     ):
@@ -75,6 +77,8 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"There is no render mode {render_mode!r}; there is rgb_array.")
         low, high = step_size if isinstance(step_size, tuple) else (step_size, step_size)
+        if scale <= 0:
+            raise ValueError("The scale has to be above zero.")
         if not 0 < low <= high:
             raise ValueError("The step size has to be above zero, and a range has to be given from low to high.")
         self.render_mode = render_mode
@@ -85,6 +89,7 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         self._reward = reward
         self._rotation_deg = rotation_deg
         self._action_noise = action_noise
+        self.scale = scale
         self._goal = np.round(np.array(GOAL) * BINNING / binning)
         reach = 2 * CAMERA_PX / binning
         bound = np.array([reach, reach, 1, 1, high], dtype=np.float32)
@@ -104,7 +109,7 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
     @property
     def longest_px(self) -> float:
         """How far an action shifts along each axis at most, camera pixels."""
-        return PAPER_STEP_PX * BINNING * self._step_size / 100
+        return self.scale * PAPER_STEP_PX * BINNING * self._step_size / 100
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

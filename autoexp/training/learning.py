@@ -21,6 +21,7 @@ from pydantic import Field
 from autoexp.agents.aligner import limited
 from autoexp.errors import MissingDependencyError, PlanError
 from autoexp.plan import Model
+from autoexp.training.controllers import Secant
 from autoexp.training.policies import Policy
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from autoexp.training.environments import BrightFieldDisk
 
 Act = Callable[[npt.NDArray[np.float32], "BrightFieldDisk"], npt.ArrayLike]
+"""Takes an observation and, for those that are told the response, the environment; gives an action."""
 
 AGENTS = {"sac": ("stable_baselines3", "SAC"), "tqc": ("sb3_contrib", "TQC"), "crossq": ("sb3_contrib", "CrossQ")}
 INSTALL = "pip install 'nionswift-autoexp[rl]'"
@@ -45,6 +47,7 @@ class DiskSettings(Model):
     reward: Literal["informative", "non-informative", "sparse"] = Field("informative", description="of the paper")
     rotation_deg: float | None = Field(30.0, ge=-360, le=360, description="of the axes; drawn for each episode if null")
     action_noise: float = Field(0.001, ge=0, le=1, description="of a shift, relative")
+    scale: float = Field(1.0, gt=0, le=10, description="times the shift by an action; the agent is not told")
     step_limit: int = Field(200, ge=1, le=100_000, description="steps after which an episode is cut off")
 
     def make(self) -> BrightFieldDisk:
@@ -122,37 +125,84 @@ def train(
     """
     if start_from is not None:
         _check_start(training, start_from)
-    library, name = AGENTS[training.agent]
-    algorithm_of = getattr(_import(library), name)
-    torch, callbacks = _import("torch"), _import("stable_baselines3.common.callbacks")
-    torch.set_num_threads(1)
-    net = {"net_arch": [training.hidden, training.hidden], "activation_fn": torch.nn.Tanh}
-    model: BaseAlgorithm = algorithm_of(
-        "MlpPolicy", training.environment.make(), policy_kwargs=net, seed=training.seed, device="cpu", verbose=0
-    )
-    if start_from is not None:
-        _put(model, start_from)
-    episodes: list[Episode] = []
-    begun = time.monotonic()
+    trainer = Trainer(training, start_from)
 
-    class Recorder(callbacks.BaseCallback):  # type: ignore[misc, name-defined]
-        def _on_step(self) -> bool:
-            for info in self.locals["infos"]:
-                if (ended := info.get("episode")) is not None:
-                    aligned = bool(info["aligned"]) and ended["r"] > 0
-                    episodes.append(Episode(self.num_timesteps, int(ended["l"]), float(ended["r"]), aligned))
-            if self.num_timesteps % training.checkpoint_every == 0:
-                _policy(model, training, self.num_timesteps, begun).save(
-                    folder / "checkpoints" / f"{self.num_timesteps:09d}"
-                )
-            return on_step(self.num_timesteps)
+    def kept(step: int) -> bool:
+        if step % training.checkpoint_every == 0:
+            trainer.policy().save(folder / "checkpoints" / f"{step:09d}")
+        return on_step(step)
 
     folder.mkdir(parents=True, exist_ok=True)
-    model.learn(total_timesteps=training.steps, callback=Recorder())
-    policy = _policy(model, training, model.num_timesteps, begun)
+    episodes = trainer.learn(training.steps, kept)
+    policy = trainer.policy()
     policy.save(folder)
-    _write(episodes, folder / "episodes.csv")
+    write_episodes(episodes, folder / "episodes.csv")
     return policy, episodes
+
+
+class Trainer:
+    """An agent that learns, and goes on learning when its environment changes.
+
+    Args:
+        training: what and how.
+        start_from: a policy to begin with instead of a random one.
+
+    Raises:
+        MissingDependencyError: a library is not installed.
+        PlanError: the policy to begin with does not fit.
+    """
+
+    def __init__(self, training: Training, start_from: Policy | None = None):
+        if start_from is not None:
+            _check_start(training, start_from)
+        library, name = AGENTS[training.agent]
+        algorithm_of = getattr(_import(library), name)
+        torch = _import("torch")
+        torch.set_num_threads(1)
+        net = {"net_arch": [training.hidden, training.hidden], "activation_fn": torch.nn.Tanh}
+        environment = training.environment.make()
+        self._model: BaseAlgorithm = algorithm_of(
+            "MlpPolicy", environment, policy_kwargs=net, seed=training.seed, device="cpu", verbose=0
+        )
+        self._training = training
+        self._begun = time.monotonic()
+        if start_from is not None:
+            _put(self._model, start_from)
+
+    def learn(self, steps: int, on_step: Callable[[int], bool] = lambda step: True) -> list[Episode]:
+        """Learn for so many steps; returns the episodes in order.
+
+        Args:
+            steps: of the environment.
+            on_step: told the number of steps so far; False ends it.
+        """
+        episodes: list[Episode] = []
+
+        class Recorder(_import("stable_baselines3.common.callbacks").BaseCallback):  # type: ignore[misc]
+            def _on_step(self) -> bool:
+                for info in self.locals["infos"]:
+                    if (ended := info.get("episode")) is not None:
+                        aligned = bool(info["aligned"]) and ended["r"] > 0
+                        episodes.append(Episode(self.num_timesteps, int(ended["l"]), float(ended["r"]), aligned))
+                return on_step(self.num_timesteps)
+
+        self._model.learn(total_timesteps=steps, callback=Recorder())
+        return episodes
+
+    def change(self, environment: DiskSettings) -> None:
+        """Go on in another environment, with what was learned and without what was seen.
+
+        From the first step on it acts by what it knows, and does not explore at random again.
+        """
+        self._model.set_env(environment.make())
+        buffer = getattr(self._model, "replay_buffer", None)
+        if buffer is not None:
+            buffer.reset()
+        self._model.learning_starts = 0  # type: ignore[attr-defined]
+
+    def policy(self) -> Policy:
+        """What has been learned so far, without exploration."""
+        return _policy(self._model, self._training, self._model.num_timesteps, self._begun)
 
 
 def solved_at(episodes: Sequence[Episode]) -> int | None:
@@ -170,13 +220,15 @@ def judge(settings: DiskSettings, act: Act, episodes: int = 500, seed: int = 10_
 
     Args:
         settings: of the environment.
-        act: from the observation, and from the environment for those that are told the response, the action.
+        act: decides; what has a method ``begin`` is told of each new episode.
         episodes: how many.
         seed: of the first.
     """
     environment = settings.make()
     steps, errors = [], []
+    begin = getattr(act, "begin", lambda: None)
     for i in range(episodes):
+        begin()
         observation, info = environment.reset(seed=seed + i)
         taken, ended = 0, False
         while not ended:
@@ -204,6 +256,26 @@ def by_response(observation: npt.NDArray[np.float32], environment: BrightFieldDi
     return limited(action, 1.0)
 
 
+class BySecant:
+    """Broyden's method, told nothing; what it learns of the response is kept from one episode to the next."""
+
+    def __init__(self) -> None:
+        self._secant: Secant | None = None
+
+    def begin(self) -> None:
+        """Another episode."""
+        if self._secant is not None:
+            self._secant.begin()
+
+    def __call__(self, observation: npt.NDArray[np.float32], environment: BrightFieldDisk) -> npt.ArrayLike:
+        """The action by which it would be at the goal, as far as it knows."""
+        nominal_px = environment.longest_px / environment.scale
+        self._secant = self._secant or Secant(1, nominal_px)
+        position = observation[None, :2].astype(float) * environment.binning
+        moves = self._secant.next_moves(position, np.zeros((1, 2)), np.ones(1, dtype=bool))
+        return np.asarray(moves[0] / nominal_px)
+
+
 def draw_learning(episodes: Sequence[Episode], floor: Skill, title: str, path: pathlib.Path) -> None:
     """Length and reward of the episodes against steps, with the floor, as a figure."""
     from matplotlib.figure import Figure
@@ -216,7 +288,7 @@ def draw_learning(episodes: Sequence[Episode], floor: Skill, title: str, path: p
         (rewards, "reward of an episode", [episode.reward for episode in episodes]),
     ):
         axes.plot(at, values, ".", ms=3, color="0.7")
-        axes.plot(at, _smooth(values), color="tab:blue")
+        axes.plot(at, smooth(values), color="tab:blue")
         axes.set_ylabel(name)
     lengths.set_yscale("log")
     lengths.axhline(floor.steps, color="tab:green", ls="--", label=f"told the response: {floor.steps:.1f}")
@@ -230,7 +302,7 @@ def draw_learning(episodes: Sequence[Episode], floor: Skill, title: str, path: p
     figure.savefig(path, dpi=150)
 
 
-def _smooth(values: Sequence[float], window: int = 25) -> npt.NDArray[np.float64]:
+def smooth(values: Sequence[float], window: int = 25) -> npt.NDArray[np.float64]:
     """Exponentially weighted mean with the paper's window."""
     weight, smooth = 2 / (window + 1), list[float]()
     for value in values:
@@ -305,7 +377,8 @@ def _import(name: str) -> Any:
         ) from error
 
 
-def _write(episodes: Sequence[Episode], path: pathlib.Path) -> None:
+def write_episodes(episodes: Sequence[Episode], path: pathlib.Path) -> None:
+    """Write episodes as a table."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["ended_at", "steps", "reward", "aligned"])
         writer.writeheader()
