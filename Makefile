@@ -19,7 +19,7 @@ $(VENV)/.installed: setup.py constraints.txt Makefile
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[dkl,rl,test,export]'
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[dkl,rl,cluster,test,export]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed

@@ -46,6 +46,8 @@ setup(
         "dkl": ["torch>=2.8", "gpytorch>=1.14"],
         # gymnasium: the way environments are given; Stable-Baselines3 and its contributions: the agents of the paper
         "rl": ["gymnasium>=1.2", "stable-baselines3>=2.7", "sb3-contrib>=2.7", "safetensors>=0.5", "torch>=2.8"],
+        # Ray: sweeps of trainings on the nodes of a cluster, begun again where one is lost
+        "cluster": ["ray>=2.40"],
         "export": ["hyperspy>=2.3", "exspy>=0.3", "h5py>=3.12"],
         "test": [
             "nionswift-usim>=5.4",

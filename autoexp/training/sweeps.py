@@ -180,7 +180,6 @@ def train_one(job: Job) -> dict[str, bytes]:
     row |= _skill(judge(training.environment, by_policy(policy), job.judged_on))
     row |= _skill(judge(training.environment, by_response, job.judged_on), "floor_")
     row |= _skill(judge(training.environment, BySecant(), job.judged_on), "secant_")
-    again = []
     if job.then_scale is not None:
         scale = training.environment.scale * job.then_scale
         changed = training.environment.model_copy(update={"scale": scale})
@@ -194,7 +193,7 @@ def train_one(job: Job) -> dict[str, bytes]:
         folder = pathlib.Path(made)
         policy.save(folder)
         write_episodes(episodes, folder / "episodes.csv")
-        if again:
+        if job.then_scale is not None:
             write_episodes(again, folder / "again.csv")
         (folder / ROW).write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

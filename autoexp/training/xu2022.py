@@ -23,6 +23,8 @@ from autoexp.training.learning import DiskSettings, Training, smooth
 from autoexp.training.sweeps import Job, Row
 
 STEPS, QUICK_STEPS = 20_000, 8_000
+THEN_STEPS, QUICK_THEN_STEPS = 5000, 2000
+JUDGED_ON = 200
 THEN_SCALE = 0.75
 """The shift by an action is 25 % smaller afterwards, as with another camera length."""
 BINNINGS, TOLERANCES, HIDDEN, STEP_SIZES = (4, 2, 1), (0.0, 1.0, 3.0, 5.0), (16, 32, 64, 128, 256), (100.0, 50.0)
@@ -152,7 +154,9 @@ def _job(seed: int, environment: dict[str, Any], hidden: int, again: bool, quick
     steps = QUICK_STEPS if quick else STEPS
     training = Training(environment=DiskSettings(**environment), steps=steps, seed=seed, hidden=hidden)
     standard = training.environment == DiskSettings() and hidden == 128
-    return Job(training=training, then_scale=THEN_SCALE if again or standard else None)
+    then_scale = THEN_SCALE if again or standard else None
+    then_steps = QUICK_THEN_STEPS if quick else THEN_STEPS
+    return Job(training=training, judged_on=JUDGED_ON, then_scale=then_scale, then_steps=then_steps)
 
 
 def _values(rows: Sequence[Row], column: str) -> list[float]:
