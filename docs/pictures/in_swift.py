@@ -5,7 +5,7 @@ import gc
 
 from hands import click, screenshot, shell, until
 from nion.swift.model import Graphics
-from nion.utils import Geometry
+from nion.utils import Geometry, Registry
 
 from nionswift_plugin.nion_instrumentation_ui import AcquisitionPanel
 
@@ -38,6 +38,7 @@ async def run(app, window, out):
     await pictures.take("panel")
 
     await steer(handler, pictures)
+    await align(window, pictures)
     await preferences(window, pictures)
     await repeat_mode(window, pictures)
     return pictures.rectangles
@@ -66,6 +67,22 @@ async def steer(handler, pictures):
     await pictures.take("steer")
     await click(handler.stop_button)
     await until(lambda: experiment.status.ending and not experiment.running, 20, "the end of the second run")
+
+
+async def align(window, pictures):
+    """The beam is centred, from somewhere else."""
+    stem = Registry.get_component("stem_controller")
+    for name, value in (("CAperture.y", 0.03), ("CAperture.x", -0.035)):
+        stem.SetVal(name, value)
+    panel = window.find_dock_panel("autoexp-alignment-panel")
+    panel.show()
+    await asyncio.sleep(1)
+    alignment = panel._handler.alignment
+    await click(panel._handler.align_button)
+    await until(lambda: alignment.busy, 5, "the alignment to begin")
+    await until(lambda: not alignment.busy, 30, "the end of the alignment")
+    await asyncio.sleep(1.5)
+    await pictures.take("align")
 
 
 async def preferences(window, pictures):

@@ -22,6 +22,7 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "window"), str(HERE)]
 
 import draw  # noqa: E402
+import figures  # noqa: E402
 import virtual_display  # noqa: E402
 
 WIDTH = 1320  # of pictures that show the whole window
@@ -33,6 +34,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 def main(wanted: list[str]) -> int:
     """Make all pictures, or those that are named; says which are new."""
     made = list(drawings())
+    if wanted and {name for name, _ in made} >= set(wanted):
+        return keep(made, wanted)
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder)
         runs = place / "home" / "Documents" / "Autonomous experiments"
@@ -41,6 +44,11 @@ def main(wanted: list[str]) -> int:
         made += report(run, place / "report.png")
         cut_off(run)
         made += screenshots(place)
+    return keep(made, wanted)
+
+
+def keep(made: list[tuple[str, Image.Image | str]], wanted: list[str]) -> int:
+    """Write those that are wanted."""
     for name, picture in made:
         if not wanted or name in wanted:
             save(name, picture)
@@ -113,6 +121,7 @@ def drawings() -> Iterator[tuple[str, str]]:
     """The drawings that are computed."""
     yield "phases", draw.phases()
     yield "way", draw.way()
+    yield "alignment", figures.alignment()
 
 
 def save(name: str, picture: Image.Image | str) -> None:

@@ -58,9 +58,14 @@ def model(prediction: Prediction | None) -> str:
         shares = [f"{NAMES.get(name, name)} {_percent(share)}" for name, share in evidence.ranked if share >= 0.005]
         parts.append(f"{_('Based on')} {', '.join(shares)}.")
         best = NAMES.get(evidence.preferred, evidence.preferred)
-        others = [f"{NAMES.get(name, name)} \N{MINUS SIGN}{nats:.2f}" for name, nats in evidence.behind.items()]
+        others = [f"{NAMES.get(name, name)} {_behind(nats)}" for name, nats in evidence.behind.items()]
         parts.append(_("Foresight: {best} best, {others}.").format(best=best, others=", ".join(others)))
     return " ".join(parts)
+
+
+def _behind(nats: float) -> str:
+    """By how much a description is worse than the best."""
+    return _("alike") if nats < 0.005 else f"\N{MINUS SIGN}{nats:.2f}"
 
 
 def _percent(share: float) -> str:

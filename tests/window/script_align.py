@@ -38,8 +38,10 @@ async def run(app, window, out):
     for name, value in zip(pair, AWAY, strict=True):
         stem.SetVal(name, value)
     before = [stem.TryGetVal(name)[1] for name in pair]
+    window.find_dock_panel("autoexp-panel").show()
+    await asyncio.sleep(0.5)
     panel = window.find_dock_panel("autoexp-alignment-panel")
-    panel.show()
+    panel.show()  # comes to the front of the other
     await asyncio.sleep(1)
     handler = panel._handler
     alignment = handler.alignment
