@@ -65,7 +65,7 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         rotation_deg: float | None = 30.0,
         action_noise: float = 0.001,
         scale: float = 1.0,
-        step_limit: int = 200,
+        step_limit: int = 100,
         render_mode: str | None = None,
     ):
         if binning < 1 or CAMERA_PX % binning:

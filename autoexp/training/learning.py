@@ -48,7 +48,7 @@ class DiskSettings(Model):
     rotation_deg: float | None = Field(30.0, ge=-360, le=360, description="of the axes; drawn for each episode if null")
     action_noise: float = Field(0.001, ge=0, le=1, description="of a shift, relative")
     scale: float = Field(1.0, gt=0, le=10, description="times the shift by an action; the agent is not told")
-    step_limit: int = Field(200, ge=1, le=100_000, description="steps after which an episode is cut off")
+    step_limit: int = Field(100, ge=1, le=100_000, description="steps after which an episode is cut off")
 
     def make(self) -> BrightFieldDisk:
         """The environment.
