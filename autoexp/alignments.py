@@ -25,6 +25,8 @@ from autoexp.runlog import EVENTS, RunLog, RunReader, is_locked
 from autoexp.tasks.alignment import Alignment, AlignmentTask, Look
 
 FOLDER = "alignments"
+IDLE_S = 30.0
+"""An alignment of which nothing is heard for so long is taken to hang."""
 
 
 class Alignments:
@@ -175,8 +177,13 @@ class Alignments:
                 self._guardian = guardian
                 if self._aborted.is_set():
                     raise AbortedError("It was aborted.")
-                yield guardian
+                with guardian.watchdog(IDLE_S):
+                    yield guardian
             except GateClosedError as error:
+                if guardian.expired:
+                    raise InstrumentError(
+                        f"Nothing was asked of the instrument for {IDLE_S:g} s, so the controls were put back."
+                    ) from error
                 raise AbortedError("It was aborted.") from error
             finally:
                 self._guardian = None

@@ -13,7 +13,7 @@ import pathlib
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -45,6 +45,8 @@ from autoexp.plan import (
 )
 
 T = TypeVar("T")
+REST_S = 0.1
+"""So soon a wait notices that the gate was closed."""
 SMALLEST_FRAME = 8
 """Pixels that a frame of the disk has along each side, at least."""
 
@@ -144,6 +146,14 @@ class Guardian:
             nothing moves, save where something is put back.
         clock: monotonic seconds.
         sleep: waits.
+
+    Attributes:
+        site: what the site allows.
+        user: what the operator allows.
+        budget: when to stop.
+        beam_current_pA: for the account of dose; None where it is not known.
+        account: what was spent.
+        expired: whether the watchdog has put everything back.
     """
 
     def __init__(
@@ -170,6 +180,9 @@ class Guardian:
         self._gate = threading.Event()
         self._gate.set()
         self._opened = False
+        self._busy = 0
+        self._heard_s = 0.0
+        self.expired = False
         self._snapshot: dict[str, float] = {}
         self._last_move_s: dict[str, float] = {}
 
@@ -206,6 +219,32 @@ class Guardian:
         self._gate.clear()
         if abort and self._opened:
             self._instrument.abort()
+
+    @contextlib.contextmanager
+    def watchdog(self, idle_s: float) -> Iterator[None]:
+        """Put everything back, from a thread of its own, once nothing was asked of the instrument for so long.
+
+        So whoever decides may hang for ever, and the instrument is in order all the same. From then on the gate is
+        closed. A command that takes long, as an exposure does, is not idleness.
+        """
+        over = threading.Event()
+        self._heard_s = self._clock()
+
+        def watch() -> None:
+            while not over.wait(min(0.25, idle_s / 4)):
+                if not self._busy and self._clock() - self._heard_s > idle_s:
+                    self.expired = True
+                    self.close_gate(abort=False)
+                    self.restore()
+                    return
+
+        thread = threading.Thread(target=watch, name="autoexp-watchdog", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def restore(self) -> list[str]:
         """Put every control, the probe, the scan and the camera back; returns what could not be, in words."""
@@ -257,8 +296,7 @@ class Guardian:
                 self._on_move(name, now + way * i / steps, wanted)
             self._instrument.set(name, wanted)
             self._last_move_s[name] = self._clock()
-        if limits.settle_s:
-            self._sleep(limits.settle_s)
+        self._rest(limits.settle_s)
 
     # --- the commands
 
@@ -409,10 +447,12 @@ class Guardian:
         """Wait until a control may be moved to a value, where the site limits its rate.
 
         Raises:
+            GateClosedError: the run was ended meanwhile.
             LimitError: the site does not list it.
             InstrumentError: the instrument does not have it.
         """
         self._await_rate(name, abs(value - self._instrument.get(name)), self._listed(name))
+        self._require_gate()
 
     def keep(self) -> dict[str, float]:
         """Take the controls as they are now for those to go back to, and return them."""
@@ -441,8 +481,7 @@ class Guardian:
         self._on_move(name, now, value)
         self._pass(lambda: self._instrument.set(name, value))
         self._last_move_s[name] = self._clock()
-        if limits.settle_s:
-            self._sleep(limits.settle_s)
+        self._rest(limits.settle_s)
         if not any(_close(self._instrument.get(name), value, limits.readback_tolerance) for _ in range(2)):
             raise ReadbackError(f"{name} was set to {value:g} but reads {self._instrument.get(name):g}.")
 
@@ -479,12 +518,24 @@ class Guardian:
         if limits.rate is None or name not in self._last_move_s or not math.isfinite(change):
             return
         ready_s = self._last_move_s[name] + change / limits.rate * (1 + 1e-9)
-        while (left := ready_s - self._clock()) > 0:
-            self._sleep(left)
+        self._rest(ready_s - self._clock())
+
+    def _rest(self, seconds: float) -> None:
+        """Wait; no longer than until the gate is closed, save for what is put back behind it."""
+        was_open = self._gate.is_set()
+        while seconds > 0 and self._gate.is_set() == was_open:
+            self._sleep(min(seconds, REST_S))
+            seconds -= REST_S
+            self._heard_s = self._clock()
 
     def _pass(self, command: Callable[[], T]) -> T:
-        self._require_gate()
-        return command()
+        self._busy += 1
+        try:
+            self._require_gate()
+            return command()
+        finally:
+            self._heard_s = self._clock()
+            self._busy -= 1
 
     def _require_gate(self) -> None:
         if not self._gate.is_set():

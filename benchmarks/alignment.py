@@ -188,6 +188,10 @@ def guarded(actions: int = 100_000) -> list[Row]:
                 refused += 1
             now = instrument.get(name)
             violations += not (-0.05 <= now <= 0.05 and abs(now - before) <= 0.02)
+    guardian.move(names[0], min(0.05, instrument.get(names[0]) + 0.01))
+    with guardian.watchdog(0.1):  # and one that moves, then hangs
+        time.sleep(0.5)
+    violations += not guardian.expired or any(abs(instrument.get(n) - v) > 1e-9 for n, v in entry.items())
     restored = not guardian.restore() and all(abs(instrument.get(n) - v) < 1e-9 for n, v in entry.items())
     said = f"{violations} violations, {refused:,} refused, {'restored' if restored else 'NOT RESTORED'}"
     return [Row(f"guardian, {actions:,} adversarial actions", said, "0, restored", restored and not violations)]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 
+from autoexp import alignments as module
 from autoexp import events as ev
 from autoexp.alignments import Alignments
 from autoexp.errors import AbortedError, DisconnectedError, InstrumentBusyError, InstrumentError, LimitError
@@ -181,3 +184,49 @@ def test_a_limit_holds_for_displacing_too(alignments, microscope):
     with pytest.raises(LimitError):
         alignments.displace({"CAperture.y": 0.2})
     assert controls(microscope) == AWAY
+
+
+def test_who_hangs_does_not_keep_the_instrument_displaced(alignments, microscope, monkeypatch):
+    """The watchdog puts everything back while the one who decides still hangs, and nothing passes afterwards."""
+    monkeypatch.setattr(module, "IDLE_S", 0.3)
+    looks, seen = [], []
+
+    def hang(look):
+        looks.append(look)
+        if len(looks) == 3:
+            end = time.monotonic() + 5
+            while controls(microscope) != pytest.approx(AWAY) and time.monotonic() < end:
+                time.sleep(0.01)
+            seen.append(controls(microscope))
+
+    with pytest.raises(InstrumentError, match="Nothing was asked of the instrument"):
+        alignments.align(SPEC, hang)
+    assert seen == [pytest.approx(AWAY)]
+    assert len(looks) == 3
+    assert controls(microscope) == pytest.approx(AWAY)
+    assert alignments.align(SPEC).success
+
+
+def test_a_long_exposure_is_not_taken_for_hanging(plasmonic, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "IDLE_S", 0.2)
+    microscope = VirtualMicroscope(plasmonic, seed=3, time_scale=1.0)
+    alignments, _ = make_alignments(microscope, tmp_path)
+    look = alignments.look(SPEC.model_copy(update={"frame": FrameSpec(exposure_s=0.8, binning=16)}))
+    assert look.disk is not None
+
+
+def test_an_abort_does_not_wait_for_a_slow_control(microscope, tmp_path):
+    alignments, _ = make_alignments(microscope, tmp_path, rate=0.5)
+    alignments.displace(AWAY)
+    controls_now, begun = controls(microscope), []
+
+    def abort_soon(look):
+        if not begun:
+            begun.append(time.monotonic())
+            threading.Timer(0.3, alignments.abort).start()
+
+    alignments.site = SiteLimits(controls={n: ControlLimits(low=-0.15, high=0.15, rate=0.01) for n in PAIR})
+    with pytest.raises(AbortedError):
+        alignments.align(SPEC, abort_soon)
+    assert controls(microscope) == pytest.approx(controls_now)
+    assert time.monotonic() - begun[0] < 20
