@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 
 from autoexp import events as ev
 from autoexp.errors import AbortedError, GateClosedError, InstrumentError, RunLogError
-from autoexp.guardian import Guardian, SiteLimits, check_controls
+from autoexp.guardian import Guardian
 from autoexp.instrument import Instrument
+from autoexp.limits import SiteLimits, check_controls
 from autoexp.lock import InstrumentLock
 from autoexp.models.response import Belief
 from autoexp.plan import AlignmentSpec

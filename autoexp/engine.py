@@ -34,8 +34,9 @@ from autoexp.errors import (
     RunLogError,
     StaleFrameError,
 )
-from autoexp.guardian import Guardian, SiteLimits
+from autoexp.guardian import Guardian
 from autoexp.instrument import Instrument, Overview
+from autoexp.limits import SiteLimits
 from autoexp.lock import InstrumentLock
 from autoexp.patches import Candidates, cut
 from autoexp.plan import Plan

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from autoexp.alignments import Alignments
 from autoexp.engine import Engine
 from autoexp.errors import GuardianError, InstrumentError, PlanError, RunLogError
-from autoexp.guardian import site_limits
 from autoexp.instrument import Identity
+from autoexp.limits import site_limits
 from autoexp.plan import InstrumentSpec, Plan, VirtualInstrument
 from autoexp.recorder import Observer
 from autoexp.runlog import EVENTS, RunReader

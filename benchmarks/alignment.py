@@ -19,12 +19,14 @@ import numpy as np
 
 from autoexp.agents.aligner import Aligner, Caution
 from autoexp.errors import LimitError
-from autoexp.guardian import ControlLimits, Guardian, SiteLimits
+from autoexp.guardian import Guardian
+from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.models.response import Belief
 from autoexp.plan import AlignmentSpec, FrameSpec, SwiftInstrument
 from autoexp.session import open_instrument
 from autoexp.tasks.alignment import AlignmentTask
 from autoexp.testing import DirectInstrument, FaultyInstrument
+from autoexp.testing.hidden import HiddenControls, turned
 from autoexp.training.alignments import Alignments, Controller, align
 from autoexp.training.controllers import Informed, Secant
 from autoexp.training.instruments import (
@@ -204,17 +206,10 @@ def usim(instruments: int = 20) -> list[Row]:
     spec = AlignmentSpec(controls=names, frame=FrameSpec(exposure_s=0.05, binning=8), tolerance_px=TOLERANCE_PX)
     rng, frames, aligned = np.random.default_rng(SEED), [], []
     with open_instrument(SwiftInstrument()) as instrument:
-        stem = instrument.stem
-        stem.SetVal("S_VOA", 1)
-        controls = [stem.create_control(name) for name in names]
-        for control in controls:
-            stem.add_control(control)
+        hidden = HiddenControls(instrument.stem, names)
         for _ in range(instruments):
-            angle = rng.uniform(0, 2 * np.pi)
-            J = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-            J = J @ np.diag([1.0, rng.choice([-1.0, 1.0])])
-            for i, axis in enumerate("yx"):
-                stem.add_control_inputs(f"CAperture.{axis}", [(c, float(J[i, j])) for j, c in enumerate(controls)])
+            J = turned(rng.uniform(0, 2 * np.pi), bool(rng.integers(2)))
+            hidden.connect(J)
             guardian = Guardian(instrument, limits)
             guardian.open()
             task, needed = AlignmentTask(guardian, spec), []

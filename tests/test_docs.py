@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from autoexp.cli import app
-from autoexp.guardian import SiteLimits
+from autoexp.limits import SiteLimits
 from autoexp.plan import Plan
 
 ROOT = pathlib.Path(__file__).parent.parent

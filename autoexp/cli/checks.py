@@ -130,7 +130,7 @@ def _writable(runs: pathlib.Path) -> Check:
 
 
 def _site_limits() -> list[Check]:
-    from autoexp.guardian import SiteLimits
+    from autoexp.limits import SiteLimits
     from autoexp.swift import preferences
 
     folder = preferences.load().site

@@ -8,7 +8,6 @@ that context is remembered with the overview and checked before every exposure.
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import re
 import threading
@@ -33,12 +32,11 @@ from autoexp.errors import (
 )
 from autoexp.instrument import CameraFrame, EnergyCalibration, FrameOfReference, Identity, Overview, Position, Spectrum
 from autoexp.plan import FrameSpec, OverviewSpec, SpectrumSpec
+from autoexp.swift import imagers
 from autoexp.swift.stream import acquire_frame
 
-STOP_S = 10.0
 DRAW_S = 2.0
 GRACE_S = 5.0
-
 
 WhenDrawn = Callable[[Callable[[], None]], object]
 
@@ -75,7 +73,7 @@ class SwiftInstrument:
         self._drawn.set()
         self._context: typing.Any = None
         self._found: dict[str, typing.Any] | None = None
-        self._imagers: dict[str | None, typing.Any] = {}
+        self._imagers = imagers.Imagers(stem)
         self._stream: typing.Any = None
         self._aborted = threading.Event()
 
@@ -123,10 +121,9 @@ class SwiftInstrument:
             "subscan": scan.subscan_enabled,
             "scan parameters": copy.deepcopy(scan.get_current_frame_parameters()),
             "camera parameters": copy.deepcopy(camera.get_current_frame_parameters()),
-            "imagers": {},
         }
-        scan.abort_playing(sync_timeout=STOP_S)
-        camera.abort_playing(sync_timeout=STOP_S)
+        scan.abort_playing(sync_timeout=imagers.STOP_S)
+        camera.abort_playing(sync_timeout=imagers.STOP_S)
         if scan.subscan_enabled:
             scan.subscan_enabled = False
 
@@ -152,12 +149,8 @@ class SwiftInstrument:
             put_back("scan", scan.start_playing)
         if found["camera playing"]:
             put_back("camera", camera.start_playing)
-        for camera_id, imager in self._imagers.items():
-            parameters, playing = found["imagers"][camera_id]
-            put_back(imager.display_name, functools.partial(imager.set_current_frame_parameters, parameters))
-            if playing:
-                put_back(imager.display_name, imager.start_playing)
-        self._imagers.clear()
+        for what, action in self._imagers.give_back():
+            put_back(what, action)
         if stem.probe_position != found["probe position"]:
             problems.append(f"probe position reads {stem.probe_position} instead of {found['probe position']}")
         self._context = None
@@ -342,42 +335,12 @@ class SwiftInstrument:
         """A sequence of one frame of the camera on which the disk is seen, which is taken over with the first."""
         if self._aborted.is_set():
             raise AbortedError("It was aborted before the exposure.")
-        camera = self._take_imager(spec.camera)
-        values = camera.camera.binning_values
-        if spec.binning not in values:
-            raise PlanError(
-                f"The camera of the disk has no binning {spec.binning}; it has {', '.join(map(str, values))}."
-            )
-        parameters = copy.copy(camera.get_current_frame_parameters())
-        parameters.exposure_ms = spec.exposure_s * 1000
-        parameters.binning = spec.binning
-        parameters.processing = None
+        if self._found is None:
+            raise InstrumentError("The instrument has not been taken over.")
+        camera = self._imagers.take(spec.camera)
+        parameters = imagers.parameters_of(camera, spec)
         xdata = self._acquire(parameters, spec.exposure_s, camera)
-        image = np.asarray(xdata.data, dtype=np.float32).squeeze()
-        if image.ndim != 2:
-            raise BadFrameError(f"The camera of the disk gave a frame of shape {image.shape}.")
-        calibration = xdata.dimensional_calibrations[-1]
-        mrad = {"rad": 1e3, "mrad": 1.0}.get(calibration.units)
-        return CameraFrame(image, abs(calibration.scale) * mrad if mrad and calibration.scale else None)
-
-    def _take_imager(self, camera_id: str | None) -> typing.Any:
-        """The camera of the disk; when it is first needed, its state is remembered and it is stopped."""
-        if camera_id not in self._imagers:
-            sources = {s.hardware_source_id: s for s in Registry.get_components_by_type("camera_hardware_source")}
-            camera = sources.get(camera_id) if camera_id else self._stem.ronchigram_camera
-            if camera is None:
-                known = ", ".join(sorted(sources)) or "none"
-                raise InstrumentError(
-                    f"There is no camera {camera_id} (registered: {known})."
-                    if camera_id
-                    else "The instrument has no camera on which the bright-field disk is seen."
-                )
-            if self._found is None:
-                raise InstrumentError("The instrument has not been taken over.")
-            self._found["imagers"][camera_id] = copy.deepcopy(camera.get_current_frame_parameters()), camera.is_playing
-            camera.abort_playing(sync_timeout=STOP_S)
-            self._imagers[camera_id] = camera
-        return self._imagers[camera_id]
+        return imagers.frame_from(xdata)
 
     # --- controls
 

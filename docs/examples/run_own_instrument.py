@@ -5,7 +5,7 @@ import sys
 from own_instrument import PlayedBack
 
 from autoexp.engine import Engine
-from autoexp.guardian import SiteLimits
+from autoexp.limits import SiteLimits
 from autoexp.plan import Budget, DeepKernelAgent, OverviewSpec, PatchSpec, Plan, SpectrumSpec, SwiftInstrument
 from autoexp.scalarizers import Window
 

@@ -16,8 +16,9 @@ from nion.utils import Converter, Model, ReferenceCounting, Registry
 from autoexp.agent import Outcome, Suggestion
 from autoexp.agents import make_agent
 from autoexp.errors import AutoexpError
-from autoexp.guardian import Guardian, site_limits
+from autoexp.guardian import Guardian
 from autoexp.instrument import EnergyCalibration
+from autoexp.limits import site_limits
 from autoexp.lock import InstrumentLock
 from autoexp.patches import cut
 from autoexp.plan import Plan

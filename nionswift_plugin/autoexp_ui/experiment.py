@@ -25,8 +25,9 @@ from autoexp import events as ev
 from autoexp.agent import Prediction
 from autoexp.engine import Engine
 from autoexp.errors import AutoexpError
-from autoexp.guardian import Guardian, site_limits
+from autoexp.guardian import Guardian
 from autoexp.instrument import Identity, Overview
+from autoexp.limits import site_limits
 from autoexp.lock import InstrumentLock
 from autoexp.plan import OverviewSpec, Region
 from autoexp.runlog import RunReader

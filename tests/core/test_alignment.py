@@ -18,7 +18,8 @@ from autoexp.errors import (
     PlanError,
     ReadbackError,
 )
-from autoexp.guardian import ControlLimits, Guardian, SiteLimits
+from autoexp.guardian import Guardian
+from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import AlignmentSpec, FrameSpec
 from autoexp.tasks.alignment import AlignmentTask
 from autoexp.testing import DirectInstrument, FaultyInstrument

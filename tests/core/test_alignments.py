@@ -15,7 +15,7 @@ from autoexp import alignments as module
 from autoexp import events as ev
 from autoexp.alignments import Alignments
 from autoexp.errors import AbortedError, DisconnectedError, InstrumentBusyError, InstrumentError, LimitError
-from autoexp.guardian import ControlLimits, SiteLimits
+from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.lock import InstrumentLock
 from autoexp.plan import AlignmentSpec, FrameSpec
 from autoexp.runlog import RunReader

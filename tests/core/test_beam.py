@@ -11,7 +11,8 @@ from helpers import Stepper, plan, run, until
 from autoexp import events as ev
 from autoexp.engine import Engine
 from autoexp.errors import LimitError
-from autoexp.guardian import ControlLimits, Guardian, SiteLimits
+from autoexp.guardian import Guardian
+from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import AlignmentSpec, AlignmentStage, Budget, FrameSpec
 from autoexp.runlog import RunReader
 from autoexp.state import fold

@@ -14,7 +14,7 @@ from autoexp import events as ev
 from autoexp.campaigns import verify
 from autoexp.engine import Engine
 from autoexp.errors import InstrumentBusyError, RunLogError
-from autoexp.guardian import ControlLimits, SiteLimits
+from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import (
     Budget,
     DeepKernelAgent,

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from autoexp import events as ev
 from autoexp.engine import Engine
 from autoexp.errors import AbortedError, InstrumentBusyError
-from autoexp.guardian import ControlLimits, SiteLimits
+from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import Budget, DeepKernelAgent, GridAgent, RandomAgent, Region
 from autoexp.runlog import RunReader
 from autoexp.scalarizers import PeakPosition, Window

@@ -13,7 +13,8 @@ from autoexp import events as ev
 from autoexp.agent import Suggestion
 from autoexp.engine import Engine
 from autoexp.errors import LimitError, PlanError, ReadbackError
-from autoexp.guardian import ControlLimits, Guardian, SiteLimits
+from autoexp.guardian import Guardian
+from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.patches import cut
 from autoexp.plan import Budget, GridAgent, OverviewSpec, PatchSpec, Plan, RandomAgent, UserLimits
 from autoexp.runlog import RunReader

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoexp.errors import BadFrameError, BudgetError, GateClosedError, GuardianError, InstrumentError, LimitError
-from autoexp.guardian import ControlLimits, Guardian, SiteLimits
+from autoexp.guardian import Guardian
+from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import Budget, OverviewSpec, PlanError, SpectrumSpec, UserLimits
 
 SITE = SiteLimits(

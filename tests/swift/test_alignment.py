@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from autoexp.cli import app
 from autoexp.errors import AbortedError, PlanError
-from autoexp.guardian import ControlLimits, Guardian, SiteLimits
+from autoexp.guardian import Guardian
+from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import AlignmentSpec, FrameSpec
 from autoexp.tasks.alignment import AlignmentTask
 

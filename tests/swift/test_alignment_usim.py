@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autoexp.guardian import ControlLimits, Guardian, SiteLimits
+from autoexp.guardian import Guardian
+from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import AlignmentSpec, FrameSpec, SwiftInstrument
 from autoexp.session import open_instrument
 from autoexp.tasks.alignment import AlignmentTask
+from autoexp.testing.hidden import HiddenControls, turned
 
 pytest.importorskip("nionswift_plugin.usim")
 
@@ -21,28 +23,16 @@ def usim():
     """Nion's simulator with the aperture in, two more controls, and how to connect them to its deflectors."""
     with open_instrument(SwiftInstrument()) as instrument:
         assert instrument.identity.key.startswith("usim")
-        stem = instrument.stem
-        stem.SetVal("S_VOA", 1)
-        controls = [stem.create_control(name) for name in NAMES]
-        for control in controls:
-            stem.add_control(control)
-
-        def connect(J):
-            for i, axis in enumerate("yx"):
-                stem.add_control_inputs(f"CAperture.{axis}", [(c, float(J[i, j])) for j, c in enumerate(controls)])
-
-        yield instrument, connect
+        yield instrument, HiddenControls(instrument.stem, NAMES)
 
 
 def test_an_unknown_turned_and_mirrored_matrix(usim):
-    instrument, connect = usim
+    instrument, hidden = usim
     rng = np.random.default_rng(0)
     frames = []
     for trial in range(6):
-        angle = rng.uniform(0, 2 * np.pi)
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        J = turn @ np.diag([1.0, -1.0 if trial % 2 else 1.0])
-        connect(J)
+        J = turned(rng.uniform(0, 2 * np.pi), bool(trial % 2))
+        hidden.connect(J)
         guardian = Guardian(instrument, LIMITS)
         guardian.open()
         try:

@@ -15,14 +15,10 @@ AWAY = (0.03, -0.035)
 def connect_hidden_controls():
     """To Nion's simulator: an aperture, and two controls that act on its deflectors by a turned, mirrored matrix."""
     from autoexp.swift import preferences
+    from autoexp.testing.hidden import HiddenControls
 
     stem = Registry.get_component("stem_controller")
-    stem.SetVal("S_VOA", 1)
-    controls = [stem.create_control(name) for name in PAIR]
-    for control in controls:
-        stem.add_control(control)
-    for axis, row in zip("yx", HIDDEN, strict=True):
-        stem.add_control_inputs(f"CAperture.{axis}", list(zip(controls, row, strict=True)))
+    HiddenControls(stem, PAIR).connect(HIDDEN)
     site = preferences.path().parent / "limits"
     site.mkdir(parents=True)
     limits = {"controls": {name: {"low": -0.2, "high": 0.2} for name in PAIR}}

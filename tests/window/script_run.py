@@ -1,4 +1,4 @@
-"""Open the panel, take an overview, press Start with the mouse, wait for the end, look at every step."""
+"""Open the panel, take an overview, press Start with the mouse, wait for the end (the beam is aligned first), look at every step."""
 
 import asyncio
 
@@ -12,6 +12,7 @@ async def run(app, window, out):
     await asyncio.sleep(1)
     handler = panel._handler
     experiment = handler.experiment
+    handler.form.set(align=True, align_every=20)
     await click(handler.overview_button)
     await until(lambda: experiment.taken is not None and not experiment.busy, 30, "the overview")
     await asyncio.sleep(0.5)
@@ -32,4 +33,6 @@ async def run(app, window, out):
         "maps": [t for t in ("Prediction", "Uncertainty") if t in titles],
         "graphics": len(overview.graphics),
         "warning": experiment.status.warning,
+        "aligned": [found.success for found in experiment.engine.state.alignments],
+        "controls": experiment.engine.plan.align.spec.controls,
     }

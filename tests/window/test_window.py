@@ -15,6 +15,8 @@ def test_a_click_on_start_runs_an_experiment_to_its_end(swift):
     assert result["spectra"] == [60, 1024]
     assert result["maps"] == ["Prediction", "Uncertainty"]
     assert result["graphics"] == 60
+    assert result["aligned"] == [True]
+    assert result["controls"] == ["CAperture.y", "CAperture.x"]
 
 
 def test_steering_with_the_mouse_and_aborting(swift):

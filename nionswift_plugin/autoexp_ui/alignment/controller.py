@@ -12,8 +12,8 @@ from nion.utils import Event, ReferenceCounting, Registry
 
 from autoexp.alignments import Alignments
 from autoexp.errors import AbortedError, AutoexpError
-from autoexp.guardian import SiteLimits, limits_file, site_limits
 from autoexp.instrument import Identity
+from autoexp.limits import SiteLimits, limits_file, site_limits
 from autoexp.plan import AlignmentSpec
 from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences

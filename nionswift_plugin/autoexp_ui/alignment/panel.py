@@ -9,7 +9,7 @@ from nion.ui import Declarative
 from nion.utils import Converter, Model, ReferenceCounting, Registry
 
 from autoexp.errors import AutoexpError
-from autoexp.guardian import SiteLimits
+from autoexp.limits import SiteLimits
 from autoexp.tasks.alignment import Look
 from nionswift_plugin.autoexp_ui import bindings, missing, tabbed, texts
 from nionswift_plugin.autoexp_ui.alignment import controller, view
