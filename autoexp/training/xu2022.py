@@ -99,7 +99,7 @@ def summarize(part: Part, rows: Sequence[Row]) -> list[dict[str, str]]:
     names = {job.name for job in part.jobs}
     mine = [row for row in rows if row["name"] in names]
     table = []
-    for setting in dict.fromkeys(tuple(row[column] for column in part.by) for row in mine):
+    for setting in _ordered(tuple(row[column] for column in part.by) for row in mine):
         same = [row for row in mine if tuple(row[column] for column in part.by) == setting]
         good = [row for row in same if not row.get("error")]
         told = {
@@ -159,6 +159,13 @@ def _job(seed: int, environment: dict[str, Any], hidden: int, again: bool, quick
     return Job(training=training, judged_on=JUDGED_ON, then_scale=then_scale, then_steps=then_steps)
 
 
+def _ordered(settings: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Different settings, numbers by their size, names in the order in which they come."""
+    different = list(dict.fromkeys(settings))
+    named = any(isinstance(value, str) for setting in different for value in setting)
+    return different if named else sorted(different)
+
+
 def _values(rows: Sequence[Row], column: str) -> list[float]:
     return [float(value) for row in rows if isinstance(value := row.get(column), int | float)]
 
@@ -187,7 +194,8 @@ def _draw_courses(part: Part, rows: Sequence[Row], folder: pathlib.Path, path: p
 
     again = part.name == "relearning"
     main = part.by[-1]
-    others = list(dict.fromkeys(tuple(row[c] for c in part.by[:-1]) for row in _of(part, rows)))
+    others = _ordered(tuple(row[c] for c in part.by[:-1]) for row in _of(part, rows))
+    values = _ordered((row[main],) for row in _of(part, rows))
     figure = Figure(figsize=(5 * (1 + again), 3.4 * max(1, len(others))), layout="constrained")
     grid = figure.subplots(max(1, len(others)), 1 + again, squeeze=False)
     for axes_row, other in zip(grid, others, strict=True):
@@ -195,19 +203,19 @@ def _draw_courses(part: Part, rows: Sequence[Row], folder: pathlib.Path, path: p
         for axes, file, title in zip(
             axes_row, ("episodes.csv", "again.csv"), ("learning", "learning again, scale 25 % smaller"), strict=False
         ):
-            for value in dict.fromkeys(row[main] for row in same):
+            for i, (value,) in enumerate(values):
                 courses = [_course(folder / str(row["name"]) / file) for row in same if row[main] == value]
                 if drawn := [course for course in courses if course is not None]:
                     at, mean, low, high = _over_seeds(drawn)
-                    (line,) = axes.plot(at, mean, label=f"{main.replace('_', ' ')} {value}", lw=1.3)
-                    axes.fill_between(at, low, high, alpha=0.15, color=line.get_color())
+                    axes.plot(at, mean, label=f"{main.replace('_', ' ')} {value}", lw=1.3, color=f"C{i}")
+                    axes.fill_between(at, low, high, alpha=0.15, color=f"C{i}", lw=0)
             axes.axhline(0, color="0.6", lw=0.8)
             named = ", ".join(f"{c} {v}" for c, v in zip(part.by[:-1], other, strict=True))
             axes.set_title(", ".join(filter(None, (title if again else "", named))) or part.title, fontsize=10)
             axes.set_xlabel("steps of learning")
         axes_row[0].set_ylabel("reward of an episode")
         axes_row[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
 
 
 def _draw_errors(part: Part, rows: Sequence[Row], folder: pathlib.Path, path: pathlib.Path) -> None:
@@ -230,7 +238,7 @@ def _draw_errors(part: Part, rows: Sequence[Row], folder: pathlib.Path, path: pa
     axes.set_ylabel("RMS distance from the goal, camera px")
     axes.secondary_yaxis("right", functions=(_to_mrad, _from_mrad)).set_ylabel("mrad")
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
 
 
 def _to_mrad(px: npt.ArrayLike) -> Any:

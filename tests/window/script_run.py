@@ -1,4 +1,4 @@
-"""Open the panel, take an overview, press Start with the mouse, wait for the end (the beam is aligned first), look at every step."""
+"""Take an overview, press Start with the mouse, wait for the end; the beam is aligned first. Look at every step."""
 
 import asyncio
 
