@@ -223,8 +223,10 @@ class Engine:
         found = self._guardian.open()
         if not self.state.snapshot:
             self._recorder.append(ev.Snapshot(controls=found))
-        elif self.state.aligning:
+        elif self.state.aligning:  # it was cut off: back to where it began, and then anew
             self._guardian.remember(self.state.snapshot)
+            if problems := self._guardian.put_back(self._guardian.found):
+                raise InstrumentError("; ".join(problems))
         self._guardian.resume_account(self.state.dose_e, self.state.exposures, self.state.elapsed_s)
         self._guardian.budget = self._settings.budget
         self._prepare_beam()
@@ -245,7 +247,7 @@ class Engine:
             return
         self._beam = BeamTask(self._guardian, self.plan.align, self._recorder.append, lambda: len(self._commands) == 0)
         if self.state.prepared is None or self.state.aligning:
-            self._align(self._beam, "before the overview")
+            self._align(self._beam, "after an interruption" if self.state.aligning else "before the overview")
         else:
             self._beam.hasten()
 

@@ -162,11 +162,12 @@ def open_session(
 
 
 @contextlib.contextmanager
-def open_alignments(spec: InstrumentSpec, *, armed: bool = False) -> Iterator[Alignments]:
+def open_alignments(spec: InstrumentSpec, runs: pathlib.Path, *, armed: bool = False) -> Iterator[Alignments]:
     """What aligns the beam of an instrument, again and again.
 
     Args:
         spec: which instrument.
+        runs: the folder of the runs, for the journals.
         armed: whether an instrument that is not simulated may be used.
 
     Raises:
@@ -175,11 +176,10 @@ def open_alignments(spec: InstrumentSpec, *, armed: bool = False) -> Iterator[Al
     with open_instrument(spec) as instrument, _lock_folder(spec) as lock_folder:
         identity = instrument.identity
         require_armed(identity, armed)
-        preferences = _preferences()
         yield Alignments(
             instrument,
-            site_limits(identity, preferences.site),
-            preferences.runs,
+            site_limits(identity, _preferences().site),
+            runs,
             holder="autoexp align on the command line",
             beam_current_pA=instrument.beam_current_pA,
             lock_folder=lock_folder,

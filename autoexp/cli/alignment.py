@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoexp.cli.console import ENDED_BADLY, ArmFlag, JsonFlag, Reply, interruptible, replying
+from autoexp.cli.console import ENDED_BADLY, RUNS, ArmFlag, JsonFlag, Reply, RunsFolder, interruptible, replying
 from autoexp.errors import PlanError
 
 if TYPE_CHECKING:
@@ -32,12 +32,14 @@ def align(
     ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Only virtual: which instrument, unknown to the aligner.")] = 0,
     back: Annotated[bool, typer.Option("--back", help="Put the controls back in the end.")] = False,
+    runs: RunsFolder = RUNS,
     arm: ArmFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Centre the bright-field disk, by controls of which nobody knows how they move it.
 
-    The controls have to be listed in the instrument's limits file. If it fails, or is ended by Ctrl-C, they are put
+    The controls have to be listed in the instrument's limits file. Every move is in a journal, in
+    RUNS/alignments, before it is made. If it fails, or is ended by Ctrl-C, they are put
     back to where they were. Exit code 0: centred; 1: not; 2: it cannot be done as asked.
     """
     with replying(as_json) as reply:
@@ -45,7 +47,7 @@ def align(
 
         where, spec = _asked(instrument, controls, tolerance, exposure, binning, px_per_unit, frames, times, seed)
         done: list[dict[str, Any]] = []
-        with open_alignments(where, armed=arm) as alignments, interruptible() as wanted:
+        with open_alignments(where, runs, armed=arm) as alignments, interruptible() as wanted:
             alignments.check(spec)
             for turn in range(times):
                 if where.kind == "virtual":

@@ -71,8 +71,9 @@ def test_the_disk_is_centred_through_swift(stem):
     assert len(second.looks) <= 3
 
 
-def test_the_command_aligns_the_virtual_microscope():
-    found = CliRunner().invoke(app, ["align", "--instrument", "virtual", "--seed", "3", "--times", "3", "--json"])
+def test_the_command_aligns_the_virtual_microscope(tmp_path):
+    options = ["--instrument", "virtual", "--seed", "3", "--times", "3", "--json", "--runs", str(tmp_path)]
+    found = CliRunner().invoke(app, ["align", *options])
     assert found.exit_code == 0, found.output
     answer = json.loads(found.stdout)
     assert answer["success"]
@@ -82,6 +83,7 @@ def test_the_command_aligns_the_virtual_microscope():
     assert first["residual_px"] <= 1.0
     assert first["residual_mrad"] == pytest.approx(first["residual_px"] * 200 / 256, rel=1e-3)
     assert len(first["path"]) == first["frames"]
+    assert len(list(tmp_path.glob("alignments/*/*/events.jsonl"))) == 1
     assert set(first["response"]) == {"rotation_deg", "px_per_unit", "mirrored", "confidence"}
 
 
@@ -96,7 +98,7 @@ def test_the_command_aligns_the_virtual_microscope():
         (["--instrument", "swift", "--times", "2"], "leave --times out"),
     ],
 )
-def test_what_cannot_be_done_is_refused(options, said):
-    found = CliRunner().invoke(app, ["align", *options])
+def test_what_cannot_be_done_is_refused(options, said, tmp_path):
+    found = CliRunner().invoke(app, ["align", *options, "--runs", str(tmp_path)])
     assert found.exit_code == 2, found.output
     assert said in " ".join(found.output.split())
