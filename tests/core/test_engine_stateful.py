@@ -6,6 +6,7 @@ on, so that each rule acts at a known moment: in an exposure, in a pause, or aft
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import pathlib
 import tempfile
@@ -22,7 +23,16 @@ from autoexp import events as ev
 from autoexp.engine import Engine
 from autoexp.errors import AbortedError, InstrumentBusyError
 from autoexp.limits import ControlLimits, SiteLimits
-from autoexp.plan import Budget, DeepKernelAgent, GridAgent, RandomAgent, Region
+from autoexp.plan import (
+    AlignmentSpec,
+    AlignmentStage,
+    Budget,
+    DeepKernelAgent,
+    FrameSpec,
+    GridAgent,
+    RandomAgent,
+    Region,
+)
 from autoexp.runlog import RunReader
 from autoexp.scalarizers import PeakPosition, Window
 from autoexp.state import fold
@@ -35,6 +45,7 @@ BEAM_PA = 50.0
 EXPOSURE_E = 0.05 * BEAM_PA * 6.241509074e6
 SPECIMEN = make_specimen("plasmonic", 0)
 SITE = SiteLimits(max_exposure_s=0.1, controls={"C10": ControlLimits(low=-1e-6, high=1e-6)})
+PAIR = ("CAperture.y", "CAperture.x")
 fractions = st.floats(0, 1, allow_nan=False)
 
 
@@ -70,6 +81,9 @@ class SteppedInstrument(FaultyInstrument):
 class EngineMachine(RuleBasedStateMachine):
     """Commands and faults in any order."""
 
+    site = SITE
+    given = plan(budget=Budget(points=8, dose_e=2.5e9))
+
     def __init__(self):
         super().__init__()
         self.folder = pathlib.Path(tempfile.mkdtemp())
@@ -77,14 +91,14 @@ class EngineMachine(RuleBasedStateMachine):
         self.numbers = itertools.count()
         self.trespasses = []
         self.cut_at = None
-        self.engine = self._start(plan(budget=Budget(points=8, dose_e=2.5e9)))
+        self.engine = self._start(self.given)
 
     def _start(self, given):
         engine = Engine(
             given,
             self.instrument,
             self.folder / "run",
-            site=SITE,
+            site=self.site,
             lock_folder=self.folder / "locks",
             beam_current_pA=BEAM_PA,
             observers=(self._watch,),
@@ -255,7 +269,8 @@ class EngineMachine(RuleBasedStateMachine):
         assert status.phase in ("idle", "faulted")
         assert not self.engine.state.pending or status.ending in ("faulted", "halted")
         if status.ending != "halted":
-            assert self.instrument.get("C10") == self.engine.state.snapshot["C10"] or status.phase == "faulted"
+            for name, value in self.engine.state.snapshot.items():
+                assert self.instrument.get(name) == pytest.approx(value, abs=1e-9) or status.phase == "faulted"
 
     def teardown(self):
         if self.alive:
@@ -264,8 +279,41 @@ class EngineMachine(RuleBasedStateMachine):
         self.after_the_end_all_is_as_it_was()
 
 
+class AligningEngineMachine(EngineMachine):
+    """The same for a run that aligns, on an instrument whose disk moves by itself or is gone."""
+
+    site = SITE.model_copy(
+        update={"controls": {**SITE.controls, **dict.fromkeys(PAIR, ControlLimits(low=-0.15, high=0.15, step=0.05))}}
+    )
+    given = plan(
+        budget=Budget(points=8, dose_e=2.5e9),
+        align=AlignmentStage(spec=AlignmentSpec(frame=FrameSpec(exposure_s=0.01, binning=16)), every=2),
+    )
+
+    @rule(y=st.floats(-0.05, 0.05), x=st.floats(-0.05, 0.05))
+    def tilt(self, y, x):
+        microscope = self.instrument._instrument.microscope
+        microscope.optics = dataclasses.replace(microscope.optics, misalignment_rad=(y, x))
+
+    @rule(current=st.sampled_from([0.0, 50e-12]))
+    def lose_or_find_the_beam(self, current):
+        self.instrument._instrument.microscope.controls["BeamCurrent"] = current
+
+    @invariant()
+    def no_control_left_its_limits(self):
+        now = {name: self.instrument.get(name) for name in PAIR}
+        assert all(-0.15 <= value <= 0.15 for value in now.values())
+        told = [e for e in (r.event for r in self.engine.records) if isinstance(e, ev.Moving)]
+        assert all(abs(e.value - e.before) <= 0.05 + 1e-12 for e in told)
+        if told and not self.alive:
+            sent = [what for kind, what in self.instrument.commands if kind == "set"]
+            assert len(sent) in (len(told), len(told) - 1)
+
+
+for machine in (EngineMachine, AligningEngineMachine):
+    machine.TestCase.settings = settings(
+        max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    machine.TestCase.pytestmark = [pytest.mark.timeout(300)]
 TestEngine = EngineMachine.TestCase
-TestEngine.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
-TestEngine.pytestmark = [pytest.mark.timeout(300)]
+TestAligningEngine = AligningEngineMachine.TestCase
