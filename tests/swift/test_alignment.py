@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from autoexp.cli import app
-from autoexp.errors import AbortedError, PlanError
+from autoexp.errors import AbortedError, InstrumentError, PlanError
 from autoexp.guardian import Guardian
 from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import AlignmentSpec, FrameSpec
@@ -36,6 +36,18 @@ def test_frames_come_from_the_camera_of_the_disk_and_it_is_given_back_as_it_was(
         instrument.camera_frame(FrameSpec())
     assert instrument.close() == []
     assert camera.get_current_frame_parameters().exposure_ms == 77.0
+
+
+def test_another_camera_can_be_named_and_one_that_is_not_there_is_refused(stem):
+    devices, instrument = stem
+    with pytest.raises(InstrumentError, match="not been taken over"):
+        instrument.camera_frame(FrameSpec())
+    instrument.open()
+    named = FrameSpec(exposure_s=0.02, binning=8, camera=devices.instrument.ronchigram_camera.hardware_source_id)
+    assert instrument.camera_frame(named).image.shape == (256, 256)
+    with pytest.raises(InstrumentError, match=r"no camera nowhere \(registered: .*eels"):
+        instrument.camera_frame(FrameSpec(camera="nowhere"))
+    assert instrument.close() == []
 
 
 def test_a_camera_that_was_playing_plays_again(stem):
