@@ -29,6 +29,8 @@ MRAD_PER_PX = 0.565
 RADIUS_PX = 64.0
 COUNTS = 30.0
 GOAL = (4.0, 8.0)
+START_PX = VISIBLE_PX - 1
+"""The paper begins on whole pixels of its grid."""
 
 
 class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
@@ -114,13 +116,13 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """A disk anywhere on the camera where it is seen as a whole, on an instrument drawn anew."""
+        """A disk anywhere on the camera, at least a pixel of the paper's grid from where it is lost, on a new instrument."""
         super().reset(seed=seed)
         random = self.np_random
         angle = np.deg2rad(random.uniform(0, 360) if self._rotation_deg is None else self._rotation_deg)
         self._turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         self._step_size = float(random.uniform(*self._steps_from))
-        self._position = random.uniform(-VISIBLE_PX, VISIBLE_PX, 2) * BINNING
+        self._position = random.uniform(-START_PX, START_PX, 2) * BINNING
         self._taken = 0
         observation = self._observe()
         self._distance = self._distance_of(observation)
