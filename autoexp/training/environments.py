@@ -116,7 +116,7 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """A disk anywhere on the camera, at least a pixel of the paper's grid from where it is lost, on a new instrument."""
+        """A disk anywhere on the camera, at least a pixel of the paper's grid from where it is lost."""
         super().reset(seed=seed)
         random = self.np_random
         angle = np.deg2rad(random.uniform(0, 360) if self._rotation_deg is None else self._rotation_deg)
