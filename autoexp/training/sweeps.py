@@ -17,10 +17,11 @@ import os
 import pathlib
 import shutil
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, parent_process
 from typing import Any, Literal, Protocol
 
 from pydantic import Field, ValidationError
@@ -268,10 +269,18 @@ class Processes:
 
 
 def _work(job: str, sender: Any) -> None:
-    """On a process of its own."""
+    """On a process of its own, which ends with the sweep's, however that ends."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     files, error = attempt(job)
     sender.send((files, error))
     sender.close()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def attempt(job: str) -> tuple[dict[str, bytes], str]:

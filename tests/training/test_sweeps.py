@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import pathlib
+import subprocess
+import sys
 import threading
 import time
 
@@ -146,6 +149,45 @@ def test_when_it_is_not_wanted_any_more_no_process_is_left(tmp_path):
     end = time.monotonic() + 2
     assert sweep([long], tmp_path, Processes(1), wanted=lambda: time.monotonic() < end) == []
     assert not [p for p in multiprocessing.active_children() if p.is_alive() and p.join(5)]
+
+
+ORPHANS = """
+import multiprocessing, pathlib, sys, threading, time
+from autoexp.training.learning import Training
+from autoexp.training.sweeps import Job, Processes, sweep
+
+def tell():
+    while not (children := multiprocessing.active_children()):
+        time.sleep(0.02)
+    print(children[0].pid, flush=True)
+
+if __name__ == "__main__":
+    threading.Thread(target=tell).start()
+    sweep([Job(training=Training(steps=1_000_000))], pathlib.Path(sys.argv[1]), Processes(1))
+"""
+
+
+def test_when_the_sweep_is_killed_no_training_goes_on(tmp_path):
+    rl()
+    script = tmp_path / "sweep.py"
+    script.write_text(ORPHANS)
+    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path / "out")], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    time.sleep(3)
+    parent.kill()
+    parent.communicate()
+    end = time.monotonic() + 10
+    while runs(child) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not runs(child)
+
+
+def runs(pid):
+    """Whether a process runs; one that is dead and that nobody has asked for does not."""
+    try:
+        return "State:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_an_exception_is_the_failure_of_its_training_alone():
