@@ -146,6 +146,26 @@ def test_what_fails_says_why_and_is_put_back(window, beam):
     assert not beam.flags.can_undo.value
 
 
+def test_a_broken_display_does_not_stop_the_alignment(window, beam, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no room on the screen")
+
+    monkeypatch.setattr(items.AlignmentItems, "draw", broken)
+    align(window)
+    assert beam.texts.headline.value == "Aligned"
+    assert "cannot be shown" in beam.texts.message.value
+
+
+def test_deleting_what_is_shown_does_no_harm(window, beam):
+    beam.handle_look(None)
+    finish(window)
+    for item in list(window.document_model.data_items):
+        window.document_model.remove_data_item(item)
+    align(window)
+    assert beam.texts.headline.value == "Aligned"
+    assert frame_of(window) is not None
+
+
 def test_closing_the_window_meanwhile_puts_the_controls_back(make_window):
     with make_window() as window:
         put(window, AWAY)

@@ -216,7 +216,7 @@ class BeamAlignment:
                 ended = self._future.done()
                 if len(self.looks) > drawn:
                     drawn = len(self.looks)
-                    self._items.draw(self.looks[:drawn], spec, simulated)
+                    self._draw(self.looks[:drawn], spec, simulated)
                     self.changed_event.fire()
                 elif ended:
                     break
@@ -238,6 +238,14 @@ class BeamAlignment:
             self._task = self._future = None
             self.doing = ""
             self.changed_event.fire()
+
+    def _draw(self, looks: list[Look], spec: AlignmentSpec, simulated: bool) -> None:
+        """Show frames; whatever keeps them from being shown does not keep the alignment from going on."""
+        try:
+            self._items.draw(looks, spec, simulated)
+        except Exception:
+            log.exception("The frames cannot be shown.")
+            self.message = _("The frames cannot be shown; the alignment itself goes on.")
 
     def _find(self) -> swift_instrument.SwiftInstrument:
         drawn = swift_instrument.drawing_loop(self._document_controller)
