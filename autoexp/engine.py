@@ -12,6 +12,7 @@ import os
 import pathlib
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,8 +23,10 @@ from autoexp.commands import CommandQueue
 from autoexp.decider import Decider, Decision
 from autoexp.errors import (
     AbortedError,
+    AlignmentError,
     AutoexpError,
     BadFrameError,
+    BeamLostError,
     BudgetError,
     DisconnectedError,
     FieldChangedError,
@@ -43,14 +46,14 @@ from autoexp.plan import Plan
 from autoexp.recorder import Observer, Recorder
 from autoexp.state import RunState, Settings
 from autoexp.status import Status
-from autoexp.tasks.beam import BeamTask
-from autoexp.tasks.drift import DriftTask
 from autoexp.tasks.spectroscopy import SpectroscopyTask, SpectrumFaultError
+from autoexp.tasks.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
 BAD_FRAMES_IN_A_ROW = 3
 PREDICTION_EVERY = 10
+WAITING = ("paused", "suspended")
 RESUME = "Resume when the instrument is ready again, or stop."
 
 
@@ -111,9 +114,8 @@ class Engine:
         self._task = SpectroscopyTask(self._guardian, self.plan.spectrum)
         self._lock = InstrumentLock(instrument.identity, holder, lock_folder)
         self._commands = CommandQueue()
+        self._upkeep = Upkeep(self._guardian, self.plan, self._recorder.append, lambda: len(self._commands) == 0)
         self._decider: Decider | None = None
-        self._drift: DriftTask | None = None
-        self._beam: BeamTask | None = None
         self._thread: threading.Thread | None = None
         self._bad_frames = 0
         self._dark_since: float | None = None
@@ -229,27 +231,26 @@ class Engine:
                 raise InstrumentError("; ".join(problems))
         self._guardian.resume_account(self.state.dose_e, self.state.exposures, self.state.elapsed_s)
         self._guardian.budget = self._settings.budget
-        self._prepare_beam()
+        self._align_first()
         candidates = self._candidates()
         self._decider = Decider(self.plan, candidates, self.state)
-        if self.plan.drift:
-            self._drift = DriftTask(self._guardian, self.plan.drift, self.plan.overview, candidates.image)
-            if self.state.points:
-                self._drift.hasten()
+        self._upkeep.compare_with(candidates.image, at_once=bool(self.state.points))
         self._settle_unknown()
         self._recorder.enter("preparing", "describing the overview")
         self._decider.prepare(cancelled=lambda: len(self._commands) > 0)
         self._recorder.enter("running")
 
-    def _prepare_beam(self) -> None:
-        """Align the beam before the first overview; where a run is resumed, look soon whether it still is."""
-        if self.plan.align is None:
+    def _align_first(self) -> None:
+        """Align the beam before the overview; where a run is resumed, look soon whether it still is."""
+        interrupted = self.state.aligning
+        if self.state.prepared is not None and not interrupted:
+            self._upkeep.hasten()
             return
-        self._beam = BeamTask(self._guardian, self.plan.align, self._recorder.append, lambda: len(self._commands) == 0)
-        if self.state.prepared is None or self.state.aligning:
-            self._align(self._beam, "after an interruption" if self.state.aligning else "before the overview")
-        else:
-            self._beam.hasten()
+        reason = "after an interruption" if interrupted else "before the overview"
+        while not self._kept(lambda: self._upkeep.align(reason)):
+            while self.state.phase in WAITING:
+                self._wait()
+            self._recorder.enter("preparing")
 
     @property
     def _settings(self) -> Settings:
@@ -284,7 +285,7 @@ class Engine:
     def _loop(self) -> None:
         while True:
             self._obey()
-            if self.state.phase in ("paused", "suspended"):
+            if self.state.phase in WAITING:
                 self._wait()
             elif (decided := self._next()) is not None:
                 self._measure(decided)
@@ -302,91 +303,36 @@ class Engine:
             raise _End("completed", f"all {self._settings.budget.points} points of the budget are measured")
         if not self._ready():
             return None
-        if self._beam is not None and self._beam.is_due(self.state.exposures) and not self._beam_holds(self._beam):
+        looks = len(self.state.looks)
+        if not self._kept(lambda: self._upkeep.look(self.state.exposures, self._since_overview_s)):
             return None
-        if self._drift is not None and self._drift.is_due(self.state.exposures):
-            self._look(self._drift)
+        assert self._decider is not None
+        if len(self.state.looks) > looks:
+            self._decider.follow(self.state)
         if self.state.requests:
             return self._requested(self.state.requests[0])
-        assert self._decider is not None
         begun = time.monotonic()
         decision = self._decider.fetch(self.state, cancelled=lambda: len(self._commands) > 0)
         self._recorder.waited_s += time.monotonic() - begun
         return None if decision is None else self._accept(decision)
 
-    def _beam_holds(self, task: BeamTask) -> bool:
-        """Whether the disk is where it was brought; if not, the beam is aligned again, or the run waits for help."""
+    def _kept(self, keep: Callable[[], bool]) -> bool:
+        """Whether beam and specimen are in place; where that cannot be brought about, the run waits for help."""
         try:
-            look = task.look(self.state.exposures)
+            if keep():
+                return True
         except BudgetError as error:
             raise _End("completed", f"budget: {error}") from error
         except (InstrumentError, GateClosedError) as error:
-            self._wait_for_help(error)
-            return False
-        if look.disk is None:
-            self._dark_since = time.monotonic()
-            task.hasten()
-            self._recorder.enter("suspended", f"No disk is to be seen: the beam may be lost. {RESUME}")
-            return False
-        if task.has_moved(look):
-            self._align(task, f"the disk was {look.residual_px:.1f} px from its goal")
-        return True
+            if not self._cut_short:
+                phase: ev.Phase = "paused" if isinstance(error, AlignmentError) else "suspended"
+                self._dark_since = time.monotonic() if isinstance(error, BeamLostError) else None
+                self._recorder.enter(phase, f"{error} {RESUME}")
+        self._obey()
+        return False
 
-    def _align(self, task: BeamTask, reason: str) -> None:
-        """Align the beam; where that fails, everything is put back, and it is tried again when somebody resumes."""
-        phase = self.state.phase
-        while True:
-            self._recorder.enter(phase, "aligning the beam")
-            try:
-                found = task.align(reason)
-            except BudgetError as error:
-                raise _End("completed", f"budget: {error}") from error
-            except (InstrumentError, GateClosedError) as error:
-                self._wait_for_help(error)
-            else:
-                if found.success:
-                    break
-                self._obey()
-                if not found.interrupted:
-                    self._recorder.enter("paused", f"The beam could not be aligned: {found.reason}. {RESUME}")
-            while self.state.phase in ("paused", "suspended"):
-                self._wait()
-        self._recorder.enter(phase)
-        if self._drift is not None:
-            self._drift.hasten()  # the image may have moved with the beam
-
-    def _wait_for_help(self, error: AutoexpError) -> None:
-        """Suspend, unless it was on request that something was cut short."""
-        if self._cut_short:
-            self._obey()
-        self._recorder.enter("suspended", f"{error} {RESUME}")
-
-    def _look(self, task: DriftTask) -> None:
-        """See how far the specimen has drifted; where that cannot be seen, positions stay as they were."""
-        since_s = self._recorder.elapsed_s - self.state.prepared_s
-        try:
-            found = task.look(self.state.exposures)
-        except BudgetError as error:
-            raise _End("completed", f"budget: {error}") from error
-        except (InstrumentError, GateClosedError) as error:
-            if self._cut_short:
-                self._obey()
-            self._recorder.append(ev.Warned(message=f"Drift could not be looked for: {error}"))
-            return
-        looked = ev.Drifted(
-            shift=found.shift,
-            significance=found.significance,
-            certain=found.certain,
-            since_s=since_s,
-            exposures=self.state.exposures,
-            dose_e=self._guardian.dose_of(task.scan.time_s),
-        )
-        self._recorder.append(looked)
-        if not found.certain:
-            message = "The field cannot be recognised any more, so drift is not corrected; is the overview still valid?"
-            self._recorder.append(ev.Warned(message=message))
-        assert self._decider is not None
-        self._decider.follow(self.state)
+    def _since_overview_s(self) -> float:
+        return self._recorder.elapsed_s - self.state.prepared_s
 
     def _accept(self, decision: Decision) -> ev.Decided | None:
         if decision.warning:
@@ -456,6 +402,9 @@ class Engine:
         try:
             self._recorder.spectrum(decided.id, self._task.measure(position), dose)
             self._bad_frames = 0
+        except BudgetError as error:  # the time was over just now
+            self._recorder.append(ev.Skipped(id=decided.id, reason=str(error), exposed=False))
+            raise _End("completed", f"budget: {error}") from error
         except InstrumentError as error:
             self._cope(decided.id, error, dose)
         except GateClosedError as error:
@@ -508,7 +457,7 @@ class Engine:
         refused = None
         if verb == "pause" and phase != "running":
             refused = f"only a running experiment can pause; this one is {phase}"
-        if verb == "resume" and phase not in ("paused", "suspended"):
+        if verb == "resume" and phase not in WAITING:
             refused = f"only a paused experiment can resume; this one is {phase}"
         self._recorder.append(ev.Commanded(verb=verb, refused=refused))
         if refused:
@@ -523,9 +472,7 @@ class Engine:
     def _go_on(self) -> None:
         self._bad_frames = 0
         self._dark_since = None
-        for task in (self._drift, self._beam):
-            if task is not None:
-                task.hasten()  # much may have moved meanwhile
+        self._upkeep.hasten()  # much may have moved meanwhile
         if self._decider is not None and self._decider.set_aside and self.plan.fallback == "pause":
             self._decider.configure(self.state)
         self._recorder.enter("running")

@@ -43,6 +43,14 @@ class FieldChangedError(InstrumentError):
     """The scanned field is no longer the one that the overview shows."""
 
 
+class BeamLostError(InstrumentError):
+    """There is no disk to be seen where there was one."""
+
+
+class AlignmentError(InstrumentError):
+    """The beam could not be aligned; the controls are where they were before."""
+
+
 class InstrumentBusyError(InstrumentError):
     """Somebody else uses the instrument."""
 

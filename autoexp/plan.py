@@ -6,7 +6,7 @@ import json
 import math
 import pathlib
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -442,6 +442,21 @@ def require_second(agent: AgentSpec, second: Scalarizer | None) -> None:
         raise ValueError(
             "expected-hypervolume-improvement seeks compromises between two values; give the second scalarizer too"
         )
+
+
+M = TypeVar("M", bound=Model)
+
+
+def checked(model: type[M], **values: Any) -> M:
+    """A part of a plan, made of values that came from a person.
+
+    Raises:
+        PlanError: it makes no sense; the message names each field.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise PlanError(explain(error).strip()) from error
 
 
 def explain(error: ValidationError) -> str:

@@ -14,7 +14,7 @@ class Status:
 
     Attributes:
         phase: what the engine is doing.
-        reason: why it is paused, suspended or faulted; empty otherwise.
+        reason: why it is paused, suspended or faulted, or what is being done besides measuring; may be empty.
         run_id: name of the run's folder.
         points: spectra measured.
         failed: exposures that gave nothing usable.
@@ -62,7 +62,7 @@ def status_of(state: RunState, waited_s: float = 0.0) -> Status:
         left_s = _left_s(state, budget.points, budget.time_s)
     return Status(
         phase=state.phase,
-        reason=state.finished.reason if state.finished else state.phase_reason,
+        reason=state.finished.reason if state.finished else state.phase_reason or _doing(state),
         run_id=state.run_id,
         points=len(state.measured),
         failed=len(state.failed),
@@ -85,3 +85,7 @@ def _left_s(state: RunState, points: int, time_s: float | None) -> float:
     per_point = state.measuring_s / state.exposures
     left = per_point * max(0, points - state.exposures)
     return left if time_s is None else min(left, max(0.0, time_s - state.elapsed_s))
+
+
+def _doing(state: RunState) -> str:
+    return "aligning the beam" if state.aligning and state.phase in ("preparing", "running") else ""

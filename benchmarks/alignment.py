@@ -54,6 +54,7 @@ TOLERANCE_PX = 3.0
 LIMIT = 200
 SEEDS = 5
 MESSY_SEEDS = (1, 2, 3, 4)
+"""Several, since of 2,000 instruments too few lose the disk to tell how many in a hundred do."""
 
 
 def clean() -> list[Row]:
@@ -68,9 +69,7 @@ def clean() -> list[Row]:
 
 def messy() -> list[Row]:
     """Distorted, noisy, drifting, late and uneven: the first alignment and later ones."""
-    several = [
-        _alignments(MESSY, 4, seed=seed) for seed in MESSY_SEEDS
-    ]  # of 2,000 no one in a hundred can be told well
+    several = [_alignments(MESSY, 4, seed=seed) for seed in MESSY_SEEDS]
     floor, *floors = _floors(MESSY, 4)
     first, later = (_joined([one[i] for one in several for i in which]) for which in ((0,), (1, 2, 3)))
     what = f"messy instrument, {len(first.moves):,}"

@@ -11,12 +11,12 @@ It decides for many instruments at once, each by itself: thousands of simulated 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from autoexp.models.response import PLACE, Array, Belief, Indices, J, loss_probability
+from autoexp.models.response import PLACE, Array, Belief, Indices, loss_probability
 
 Flags = npt.NDArray[np.bool_]
 
@@ -59,14 +59,6 @@ class Caution:
     changes: tuple[float, float] = (0.5, 0.01)
 
 
-class Judge(Protocol):
-    """Says by what to choose between moves, instead of by what they are expected to cost."""
-
-    def __call__(self, features: Array, cost: Array) -> Array:
-        """What decides (m, c), the least being best, from the features (m, c, f) of each move and its cost (m, c)."""
-        ...
-
-
 class Aligner:
     """Decides the moves of n instruments.
 
@@ -77,7 +69,6 @@ class Aligner:
         tolerance_px: a disk so near to its goal is there.
         belief: what is believed of them to begin with; nothing, by default.
         caution: how careful it is.
-        judge: chooses between moves instead; one that is learned, for example.
 
     Attributes:
         belief: what is believed of them now.
@@ -90,13 +81,11 @@ class Aligner:
         tolerance_px: float,
         belief: Belief | None = None,
         caution: Caution | None = None,
-        judge: Judge | None = None,
     ):
         self.belief = belief or Belief(n, visible_px)
         self._visible = visible_px
         self._tolerance = tolerance_px
         self._caution = caution or Caution()
-        self._judge = judge
         self._heading = np.full((n, 2), np.nan)  # of the first moves, until the response is known
         self._reach = np.ones(n)  # how much farther than at first they go
         self._last = np.zeros((n, 2))  # the last move
@@ -229,10 +218,8 @@ class Aligner:
         """The best of some moves, as far as one can see."""
         moves = self._candidates(at, goals)
         mean, S = self.belief.foresee(at, moves)
-        cost = self._cost(at, mean, S, goals)
-        if self._judge is not None:
-            cost = self._judge(self._features(at, mean, S, goals), cost)
-        return np.asarray(moves[np.arange(len(at)), cost.argmin(axis=1)])
+        best = self._cost(at, mean, S, goals).argmin(axis=1)
+        return np.asarray(moves[np.arange(len(at)), best])
 
     def _candidates(self, at: Indices, goals: Array) -> Array:
         """Moves (m, c, 2): whole or part of the way to the goal by each hypothesis or by several; and all round."""
@@ -254,40 +241,7 @@ class Aligner:
         cost = np.log(squared + self._tolerance**2 / 2)
         cost += self._caution.loss * loss_probability(mean, S, self._visible)
         cost -= self._caution.cramped * np.log(np.maximum(self._visible - np.abs(mean).max(axis=-1), 1.0))
-        return np.asarray(np.einsum("mk,mkc->mc", weights, cost) + self._caution.undecided * _doubt(weights, mean, S))
-
-    def _features(self, at: Indices, mean: Array, S: Array, goals: Array) -> Array:
-        """What tells of each move (m, c, 11), lengths in units of the tolerance, mostly as logarithms.
-
-        Distance left with and without its uncertainty; that uncertainty; probability to be there, and to be lost; room
-        to the border; doubt of the handedness; how far it goes; how little J is known; how messy, how wild it is.
-        """
-        weights, belief = self.belief.weights[at], self.belief
-        own, covariance = belief.mean[at], belief.covariance[at]
-        tolerance2 = self._tolerance**2
-        off2, variance = ((goals[:, None, None] - mean) ** 2).sum(axis=-1), np.trace(S, axis1=-2, axis2=-1) / 2
-        there = (1 - np.exp(-tolerance2 / (2 * variance))) * np.exp(-off2 / (2 * variance + tolerance2))
-        shift = np.linalg.norm(mean - own[:, :, None, PLACE], axis=-1)
-        unknown = np.trace(covariance[..., J, J], axis1=-2, axis2=-1) / np.maximum((own[..., J] ** 2).sum(-1), 1e-9)
-        half = weights.shape[1] // 2
-        kinds = weights[:, :half] + weights[:, half:]
-
-        def expected(values: Array) -> Array:
-            return np.asarray(np.einsum("mk,mkc->mc", weights, values))
-
-        moves = [
-            expected(np.log((off2 + 2 * variance) / tolerance2 + 0.5)),
-            np.log(expected(off2) / tolerance2 + 0.25),
-            expected(np.log(variance / tolerance2)),
-            expected(there),
-            expected(loss_probability(mean, S, self._visible)),
-            expected(np.log(np.maximum(self._visible - np.abs(mean).max(axis=-1), 1.0))),
-            _doubt(weights, mean, S),
-            np.log1p(expected(shift) / self._tolerance),
-        ]
-        states = [np.minimum(np.sqrt((unknown * weights).sum(axis=1)), 3.0), kinds[:, 1], kinds[:, -1]]
-        each = [np.broadcast_to(state[:, None], moves[0].shape) for state in states]
-        return np.stack([*moves, *each], axis=-1)
+        return np.asarray(np.einsum("mk,mkc->mc", weights, cost) + self._caution.undecided * doubt(weights, mean, S))
 
 
 def limited(moves: npt.NDArray[np.floating[Any]], largest: float) -> Array:
@@ -296,7 +250,7 @@ def limited(moves: npt.NDArray[np.floating[Any]], largest: float) -> Array:
     return np.asarray(moves * np.minimum(1.0, largest / np.maximum(longest, 1e-9)))
 
 
-def _doubt(weights: Array, mean: Array, S: Array) -> Array:
+def doubt(weights: Array, mean: Array, S: Array) -> Array:
     """How undecided (m, c) the handedness will be after a move, 0 to 1, by the likeliest hypothesis of each.
 
     The overlap of two normal densities as Bhattacharyya (1943) measures it.

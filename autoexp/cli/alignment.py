@@ -43,9 +43,20 @@ def align(
     back to where they were. Exit code 0: centred; 1: not; 2: it cannot be done as asked.
     """
     with replying(as_json) as reply:
+        from autoexp.plan import AlignmentSpec, checked
         from autoexp.session import open_alignments
 
-        where, spec = _asked(instrument, controls, tolerance, exposure, binning, px_per_unit, frames, times, seed)
+        where = _instrument(instrument, seed)
+        if times > 1 and where.kind != "virtual":
+            raise PlanError("Only the virtual microscope's disk can be displaced; leave --times out.")
+        spec = checked(
+            AlignmentSpec,
+            controls=[name.strip() for name in controls.split(",")],
+            frame={"exposure_s": exposure, "binning": binning},
+            tolerance_px=tolerance,
+            px_per_unit=px_per_unit,
+            frames=frames,
+        )
         done: list[dict[str, Any]] = []
         with open_alignments(where, runs, armed=arm) as alignments, interruptible() as wanted:
             alignments.check(spec)
@@ -64,44 +75,17 @@ def align(
             raise typer.Exit(ENDED_BADLY)
 
 
-def _asked(
-    instrument: str,
-    controls: str,
-    tolerance: float,
-    exposure: float,
-    binning: int,
-    px_per_unit: float | None,
-    frames: int,
-    times: int,
-    seed: int,
-) -> tuple[InstrumentSpec, AlignmentSpec]:
-    """Which instrument, and how.
+def _instrument(kind: str, seed: int) -> InstrumentSpec:
+    """Which instrument.
 
     Raises:
-        PlanError: something is not there or makes no sense.
+        PlanError: there is none of that kind.
     """
-    from pydantic import ValidationError
+    from autoexp.plan import SwiftInstrument, VirtualInstrument
 
-    from autoexp.plan import AlignmentSpec, SwiftInstrument, VirtualInstrument, explain
-
-    if instrument not in ("virtual", "swift"):
-        raise PlanError(f"There is no instrument {instrument!r}; there are: virtual, swift.")
-    if times > 1 and instrument != "virtual":
-        raise PlanError("Only the virtual microscope's disk can be displaced; leave --times out.")
-    try:
-        where = VirtualInstrument(seed=seed) if instrument == "virtual" else SwiftInstrument()
-        spec = AlignmentSpec.model_validate(
-            {
-                "controls": [name.strip() for name in controls.split(",")],
-                "frame": {"exposure_s": exposure, "binning": binning},
-                "tolerance_px": tolerance,
-                "px_per_unit": px_per_unit,
-                "frames": frames,
-            }
-        )
-    except ValidationError as error:
-        raise PlanError(explain(error)) from error
-    return where, spec
+    if kind not in ("virtual", "swift"):
+        raise PlanError(f"There is no instrument {kind!r}; there are: virtual, swift.")
+    return VirtualInstrument(seed=seed) if kind == "virtual" else SwiftInstrument()
 
 
 def _elsewhere(spec: AlignmentSpec, seed: int, turn: int) -> dict[str, float]:

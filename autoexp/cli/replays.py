@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pathlib
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autoexp.cli import forms
-from autoexp.cli.console import ENDED_BADLY, JsonFlag, Reply, messages, replying, results
+from autoexp.cli.console import ENDED_BADLY, JsonFlag, Reply, messages, progress, replying, results
 from autoexp.errors import PlanError
 
 if TYPE_CHECKING:
@@ -171,18 +169,8 @@ def _load(dataset: pathlib.Path, image: pathlib.Path | None) -> Dataset:
 def _replayed(data: Dataset, campaign: Campaign) -> Replay:
     from autoexp.campaigns import replay
 
-    with _progress(campaign) as watch:
-        return replay(data, campaign, watch)
-
-
-@contextlib.contextmanager
-def _progress(campaign: Campaign) -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=messages(), transient=True) as progress:
-        task = progress.add_task(campaign.label, total=campaign.seeds * campaign.budget)
-        yield lambda run, done: progress.update(task, completed=run * campaign.budget + done)
+    with progress(campaign.label, campaign.seeds * campaign.budget) as told:
+        return replay(data, campaign, lambda run, done: told(run * campaign.budget + done))
 
 
 def _verify(folder: pathlib.Path, reply: Reply, output: pathlib.Path | None) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import pathlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoexp.cli.console import ENDED_BADLY, INTERRUPTED, JsonFlag, Reply, interruptible, messages, plain, replying
+from autoexp.cli.console import ENDED_BADLY, INTERRUPTED, JsonFlag, Reply, interruptible, plain, progress, replying
 from autoexp.errors import PlanError
 
 if TYPE_CHECKING:
@@ -100,10 +101,11 @@ def carry_out(
     from autoexp.training.sweeps import unfinished
 
     todo = unfinished(asked, out, retry)
-    with _workers(jobs, ray) as workers, _progress(todo) as (told, wanted):
+    done = itertools.count(1)
+    with _workers(jobs, ray) as workers, interruptible() as wanted, progress("trainings", todo) as told:
 
         def on_row(row: Row) -> None:
-            told()
+            told(next(done))
             reply.line(_in_words(row))
 
         return run(asked, out, workers, retry=retry, on_row=on_row, wanted=wanted)
@@ -148,14 +150,3 @@ def _workers(jobs: int | None, ray: str | None) -> Iterator[Workers]:
         yield cluster
     finally:
         cluster.close()
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[tuple[Callable[[], Any], Callable[[], bool]]]:
-    """A bar with the time left; Ctrl-C ends the sweep, and what is finished is kept."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with interruptible() as wanted, Progress(*columns, console=messages(), transient=True) as bar:
-        task = bar.add_task("trainings", total=total)
-        yield (lambda: bar.advance(task)), wanted

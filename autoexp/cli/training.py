@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from autoexp.cli.console import ENDED_BADLY, INTERRUPTED, JsonFlag, interruptible, messages, replying
+from autoexp.cli.console import ENDED_BADLY, INTERRUPTED, JsonFlag, interruptible, progress, replying
 from autoexp.errors import PlanError
-
-if TYPE_CHECKING:
-    from autoexp.training.learning import Training
 
 ENVIRONMENT = "BrightFieldDisk-v0"
 
@@ -41,14 +36,23 @@ def train(
     and can be used without the libraries that trained it.
     """
     with replying(as_json) as reply:
-        training = _training(env, agent, steps, seed, hidden, step_size, tolerance, binning, reward)
-        if (out / "card.json").exists():
-            raise PlanError(f"There is a policy in {out} already; name another folder.")
+        if env != ENVIRONMENT:
+            raise PlanError(f"There is no environment {env!r}; there is {ENVIRONMENT}.")
+        from autoexp.plan import checked
         from autoexp.training import learning
         from autoexp.training.policies import Policy
 
+        disk = {"step_size": step_size, "tolerance": tolerance, "binning": binning, "reward": reward}
+        training = checked(learning.Training, environment=disk, agent=agent, steps=steps, seed=seed, hidden=hidden)
+        if (out / "card.json").exists():
+            raise PlanError(f"There is a policy in {out} already; name another folder.")
         start_from = Policy.load(relearn) if relearn else None
-        with _progress(steps) as on_step:
+        with interruptible() as wanted, progress("learning", steps) as told:
+
+            def on_step(step: int) -> bool:
+                told(step)
+                return wanted()
+
             policy, course = learning.train(training, out, start_from, on_step)
         taken = int(policy.card["steps"])
         floor = learning.judge(training.environment, learning.by_response, episodes)
@@ -78,51 +82,3 @@ def train(
             raise typer.Exit(INTERRUPTED)
         if not skill.success:
             raise typer.Exit(ENDED_BADLY)
-
-
-def _training(
-    env: str,
-    agent: str,
-    steps: int,
-    seed: int,
-    hidden: int,
-    step_size: float,
-    tolerance: float,
-    binning: int,
-    reward: str,
-) -> Training:
-    """What was asked for, checked.
-
-    Raises:
-        PlanError: something is not there or makes no sense.
-    """
-    from pydantic import ValidationError
-
-    from autoexp.plan import explain
-    from autoexp.training.learning import Training
-
-    if env != ENVIRONMENT:
-        raise PlanError(f"There is no environment {env!r}; there is {ENVIRONMENT}.")
-    disk = {"step_size": step_size, "tolerance": tolerance, "binning": binning, "reward": reward}
-    try:
-        return Training.model_validate(
-            {"environment": disk, "agent": agent, "steps": steps, "seed": seed, "hidden": hidden}
-        )
-    except ValidationError as error:
-        raise PlanError(explain(error)) from error
-
-
-@contextmanager
-def _progress(steps: int) -> Iterator[Callable[[int], bool]]:
-    """A bar with the time left; Ctrl-C lets the training end at its next step."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with interruptible() as wanted, Progress(*columns, console=messages(), transient=True) as bar:
-        task = bar.add_task("learning", total=steps)
-
-        def on_step(step: int) -> bool:
-            bar.update(task, completed=step)
-            return wanted()
-
-        yield on_step

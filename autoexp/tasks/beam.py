@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from autoexp import events as ev
-from autoexp.errors import InstrumentError
+from autoexp.errors import AlignmentError, BeamLostError, InstrumentError
 from autoexp.guardian import Guardian
 from autoexp.plan import AlignmentStage
-from autoexp.tasks.alignment import Alignment, AlignmentTask, Look
+from autoexp.tasks.alignment import AlignmentTask, Look
 
 
 class BeamTask:
@@ -35,60 +35,74 @@ class BeamTask:
         self._stage = stage
         self._note = note
         self._next = stage.every
+        self._frames = 0
+        self._unfinished = False
         self._task = AlignmentTask(guardian, stage.spec, self._looked, wanted)
 
-    def align(self, reason: str) -> Alignment:
-        """Align; what succeeds stays, what fails is put back.
+    def align(self, reason: str) -> bool:
+        """Align; what succeeds stays, what fails is put back. False if it was ended on request.
 
         Raises:
             GuardianError: it was ended, or is not allowed.
+            AlignmentError: the disk could not be brought to its goal.
             InstrumentError: no frame came, a control failed, or could not be put back.
         """
         spec = self._stage.spec
         before = {name: self._guardian.value(name) for name in spec.controls}
         self._note(ev.AlignmentBegun(spec=spec, reason=reason))
+        self._frames = 0
         try:
             found = self._task.run()
         except InstrumentError as error:
-            self._put_back(before, str(error))
+            self._fail(before, str(error))
             raise
-        self._note(found.event())
+        self._unfinished = found.interrupted
         if found.success:
+            self._note(found.event())
             self._note(ev.Snapshot(controls=self._guardian.keep()))
-        elif not found.interrupted:
-            self._put_back(before, found.reason)
-        return found
+        elif found.interrupted:
+            self.hasten()
+        else:
+            self._fail(before, found.reason)
+            raise AlignmentError(f"The beam could not be aligned: {found.reason}.")
+        return found.success
 
     def is_due(self, exposures: int) -> bool:
         """Whether it is time to look, after so many exposures."""
-        return bool(self._stage.every) and exposures >= self._next
+        return self._unfinished or (bool(self._stage.every) and exposures >= self._next)
 
     def hasten(self) -> None:
         """Let the next look be due at once."""
         self._next = 0
 
-    def look(self, exposures: int) -> Look:
-        """Where the disk is; the next look is due so many exposures later.
+    def look(self, exposures: int) -> str:
+        """Why the beam is to be aligned again; empty where the disk is. The next look is due so many exposures later.
 
         Raises:
             GuardianError: no frame may be taken.
-            InstrumentError: none came.
+            BeamLostError: there is no disk.
+            InstrumentError: no frame came.
         """
+        if self._unfinished:
+            return "it was not finished"
         self._next = exposures + self._stage.every
         look = self._task.look()
         self._looked(look)
-        return look
-
-    def has_moved(self, look: Look) -> bool:
-        """Whether the disk is so far from its goal that the beam is to be aligned again."""
-        return look.residual_px is not None and look.residual_px > self._stage.allowed_px
+        if look.residual_px is None:
+            self.hasten()
+            raise BeamLostError("No disk is to be seen: the beam may be lost.")
+        if look.residual_px <= self._stage.allowed_px:
+            return ""
+        return f"the disk was {look.residual_px:.1f} px from its goal"
 
     def _looked(self, look: Look) -> None:
+        self._frames += 1
         self._note(look.event(self._guardian.dose_of(self._stage.spec.frame.exposure_s)))
 
-    def _put_back(self, before: dict[str, float], reason: str) -> None:
-        problems = (
-            [] if self._guardian.is_closed else self._guardian.put_back(before)
-        )  # else the end of the run does it
-        if problems:
+    def _fail(self, before: dict[str, float], reason: str) -> None:
+        """Put the controls back, and write that down; where everything was ended, the end of the run does it."""
+        if self._guardian.is_closed:
+            return
+        if problems := self._guardian.put_back(before):
             raise InstrumentError("; ".join([reason, *problems]))
+        self._note(ev.Aligned(success=False, reason=reason, frames=self._frames))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
+from autoexp import events as ev
 from autoexp.drift import Registration, reduced, register
+from autoexp.errors import InstrumentError
 from autoexp.guardian import Guardian
 from autoexp.plan import DriftCheck, OverviewSpec
+
+UNRECOGNISED = "The field cannot be recognised any more, so drift is not corrected; is the overview still valid?"
 
 
 class DriftTask:
@@ -18,12 +24,21 @@ class DriftTask:
         spec: how the images are taken.
         field: the overview's specification, to which positions are bound.
         overview: (h, w) the overview itself.
+        note: writes events down.
     """
 
-    def __init__(self, guardian: Guardian, spec: DriftCheck, field: OverviewSpec, overview: npt.NDArray[np.floating]):
+    def __init__(
+        self,
+        guardian: Guardian,
+        spec: DriftCheck,
+        field: OverviewSpec,
+        overview: npt.NDArray[np.floating],
+        note: Callable[[ev.Event], None],
+    ):
         self._guardian = guardian
         self._field = field
         self.scan = spec.scan(field)
+        self._note = note
         self._every = spec.every
         self._next = spec.every
         self._before = reduced(overview, (self.scan.pixels, self.scan.pixels))
@@ -36,14 +51,38 @@ class DriftTask:
         """Let the next look be due at once."""
         self._next = 0
 
-    def look(self, exposures: int) -> Registration:
-        """Where the specimen is now; whatever comes of it, the next look is due so many exposures later.
+    def look(self, exposures: int, since_s: float) -> None:
+        """See how far the specimen has drifted; where that cannot be seen, positions stay as they were.
+
+        Args:
+            exposures: spectra exposed so far; whatever comes of it, the next look is due so many later.
+            since_s: the run's time since its overview.
 
         Raises:
             GuardianError: no image may be taken.
-            InstrumentError: none came.
         """
         self._next = exposures + self._every
+        try:
+            found = self._register()
+        except InstrumentError as error:
+            if self._guardian.is_closed:
+                raise
+            self._note(ev.Warned(message=f"Drift could not be looked for: {error}"))
+            return
+        self._note(
+            ev.Drifted(
+                shift=found.shift,
+                significance=found.significance,
+                certain=found.certain,
+                since_s=since_s,
+                exposures=exposures,
+                dose_e=self._guardian.dose_of(self.scan.time_s),
+            )
+        )
+        if not found.certain:
+            self._note(ev.Warned(message=UNRECOGNISED))
+
+    def _register(self) -> Registration:
         try:
             image = self._guardian.overview(self.scan).image
         finally:

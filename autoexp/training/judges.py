@@ -8,9 +8,7 @@ aligner takes fewer moves with it; where it is not, its own cost decides, which 
 
 from __future__ import annotations
 
-import json
-import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -19,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from autoexp.agents.aligner import Aligner
-from autoexp.errors import PlanError
-from autoexp.models.response import Array, Belief
+from autoexp.agents.aligner import Aligner, doubt
+from autoexp.models.response import PLACE, Array, Belief, Indices, J, loss_probability
 from autoexp.training.alignments import Alignments, Flags, align
 from autoexp.training.instruments import CLEAN, HALF_PX, MESSY, VISIBLE_PX, WIDE, Instruments, Ranges
+
+Judge = Callable[[Array, Array], Array]
 
 TOLERANCE_PX, LIMIT, MOST = 3.0, 60, 12
 HIDDEN, EPOCHS, BATCH, RATE = 16, 30, 1024, 3e-3
@@ -50,7 +49,7 @@ class LearnedJudge:
     margin: float = MARGIN
 
     def __call__(self, features: Array, cost: Array) -> Array:
-        """See :class:`autoexp.agents.aligner.Judge`."""
+        """What decides (m, c): moves to come, of those that cost nearly as little as the cheapest."""
         near = cost <= cost.min(axis=1, keepdims=True) + self.margin
         return np.where(near, self.moves_left(features), np.inf)
 
@@ -63,29 +62,55 @@ class LearnedJudge:
                 x = x * special.expit(x)
         return np.asarray(x[..., 0])
 
-    def save(self, path: pathlib.Path) -> None:
-        """Write it as JSON."""
-        layers = [[weight.tolist(), bias.tolist()] for weight, bias in self.layers]
-        document = {"mean": self.mean.tolist(), "std": self.std.tolist(), "layers": layers, "margin": self.margin}
-        path.write_text(json.dumps(document) + "\n", encoding="utf-8")
 
-    @classmethod
-    def load(cls, path: pathlib.Path) -> LearnedJudge:
-        """Read one.
+class JudgedAligner(Aligner):
+    """An aligner whose moves are chosen by a judge.
 
-        Raises:
-            PlanError: it is none.
+    Args:
+        n: how many instruments.
+        belief: what is believed of them to begin with.
+        judge: says what decides (m, c), the least being best, from the features (m, c, f) of each move and its cost.
+    """
+
+    def __init__(self, n: int, belief: Belief, judge: Judge):
+        super().__init__(n, VISIBLE_PX, TOLERANCE_PX, belief)
+        self._judge = judge
+
+    def _cost(self, at: Indices, mean: Array, S: Array, goals: Array) -> Array:
+        return self._judge(self._features(at, mean, S, goals), super()._cost(at, mean, S, goals))
+
+    def _features(self, at: Indices, mean: Array, S: Array, goals: Array) -> Array:
+        """What tells of each move (m, c, 11), lengths in units of the tolerance, mostly as logarithms.
+
+        Distance left with and without its uncertainty; that uncertainty; probability to be there, and to be lost; room
+        to the border; doubt of the handedness; how far it goes; how little J is known; how messy, how wild it is.
         """
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            layers = tuple((np.array(weight, float), np.array(bias, float)) for weight, bias in document["layers"])
-            judge = cls(np.array(document["mean"], float), np.array(document["std"], float), layers, document["margin"])
-            foreseen = judge.moves_left(np.zeros(judge.mean.shape))
-        except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
-            raise PlanError(f"{path} holds no judge of moves: {error}") from error
-        if not np.isfinite(foreseen):
-            raise PlanError(f"{path} holds numbers that are not finite.")
-        return judge
+        weights, belief = self.belief.weights[at], self.belief
+        own, covariance = belief.mean[at], belief.covariance[at]
+        tolerance2 = self._tolerance**2
+        off2, variance = ((goals[:, None, None] - mean) ** 2).sum(axis=-1), np.trace(S, axis1=-2, axis2=-1) / 2
+        there = (1 - np.exp(-tolerance2 / (2 * variance))) * np.exp(-off2 / (2 * variance + tolerance2))
+        shift = np.linalg.norm(mean - own[:, :, None, PLACE], axis=-1)
+        unknown = np.trace(covariance[..., J, J], axis1=-2, axis2=-1) / np.maximum((own[..., J] ** 2).sum(-1), 1e-9)
+        half = weights.shape[1] // 2
+        kinds = weights[:, :half] + weights[:, half:]
+
+        def expected(values: Array) -> Array:
+            return np.asarray(np.einsum("mk,mkc->mc", weights, values))
+
+        moves = [
+            expected(np.log((off2 + 2 * variance) / tolerance2 + 0.5)),
+            np.log(expected(off2) / tolerance2 + 0.25),
+            expected(np.log(variance / tolerance2)),
+            expected(there),
+            expected(loss_probability(mean, S, self._visible)),
+            expected(np.log(np.maximum(self._visible - np.abs(mean).max(axis=-1), 1.0))),
+            doubt(weights, mean, S),
+            np.log1p(expected(shift) / self._tolerance),
+        ]
+        states = [np.minimum(np.sqrt((unknown * weights).sum(axis=1)), 3.0), kinds[:, 1], kinds[:, -1]]
+        each = [np.broadcast_to(state[:, None], moves[0].shape) for state in states]
+        return np.stack([*moves, *each], axis=-1)
 
 
 class _Explorer:
@@ -111,11 +136,11 @@ class _Explorer:
         return np.asarray(self._features[np.arange(len(self._best)), self._best])
 
 
-class _Recorded(Aligner):
-    """An aligner that remembers on what it decided, and when."""
+class _Recorded(JudgedAligner):
+    """One that remembers on what it decided, and when."""
 
     def __init__(self, n: int, belief: Belief, judge: _Explorer):
-        super().__init__(n, VISIBLE_PX, TOLERANCE_PX, belief, judge=judge)
+        super().__init__(n, belief, judge)
         self._explorer = judge
         self.decided: list[tuple[int, npt.NDArray[np.intp], Array]] = []
         self._now = 0
@@ -157,7 +182,8 @@ def compare(judge: LearnedJudge, ranges: Ranges, n: int, rounds: int, seed: int)
     found: list[list[Alignments]] = []
     for one in (None, judge):
         instruments = Instruments(ranges, n, seed)
-        aligner = Aligner(n, VISIBLE_PX, TOLERANCE_PX, Belief(n, HALF_PX, ranges.rounded), judge=one)
+        belief = Belief(n, HALF_PX, ranges.rounded)
+        aligner = JudgedAligner(n, belief, one) if one else Aligner(n, VISIBLE_PX, TOLERANCE_PX, belief)
         found.append([])
         for i in range(rounds):
             if i:

@@ -27,7 +27,7 @@ from typing import Any, Literal, Protocol
 from pydantic import Field, ValidationError
 
 from autoexp.errors import PlanError
-from autoexp.plan import Model, explain
+from autoexp.plan import Model, checked, explain
 from autoexp.training.learning import (
     BySecant,
     Skill,
@@ -104,10 +104,7 @@ class Sweep(Model):
             document = self.job.model_dump()
             for path, value in zip(self.vary, values, strict=True):
                 _put(document, path, value)
-            try:
-                found.append(Job.model_validate(document))
-            except ValidationError as error:
-                raise PlanError(f"The sweep cannot be used:\n{explain(error)}") from error
+            found.append(checked(Job, **document))
         return found
 
 

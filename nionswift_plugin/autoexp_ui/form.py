@@ -10,7 +10,6 @@ from autoexp import scalarizers
 from autoexp.errors import PlanError
 from autoexp.state import Settings
 from nionswift_plugin.autoexp_ui import stored_form
-from nionswift_plugin.autoexp_ui.stored_form import checked
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 SCALARIZERS = (
@@ -169,7 +168,7 @@ class PlanForm(stored_form.StoredForm):
         hidden = ("refit_every", "costs")
         alike = isinstance(known, planning.DeepKernelAgent)
         known_only = {name: getattr(known, name) for name in hidden} if alike else {}
-        return checked(
+        return planning.checked(
             planning.DeepKernelAgent,
             acquisition=self._acquisition(),
             goal=GOALS[self.value("goal") or 0][0],
@@ -189,11 +188,11 @@ class PlanForm(stored_form.StoredForm):
     def make_budget(self) -> planning.Budget:
         """The budget that the fields describe."""
         minutes = self.value("minutes")
-        return checked(planning.Budget, points=self.value("points"), time_s=minutes * 60 if minutes else None)
+        return planning.checked(planning.Budget, points=self.value("points"), time_s=minutes * 60 if minutes else None)
 
     def make_overview(self) -> planning.OverviewSpec:
         """The overview that the fields describe."""
-        return checked(
+        return planning.checked(
             planning.OverviewSpec,
             fov_nm=self.value("fov_nm"),
             pixels=self.value("pixels"),
@@ -234,13 +233,13 @@ class PlanForm(stored_form.StoredForm):
         Raises:
             PlanError: something in it is not usable; the message names each field.
         """
-        return checked(
+        return planning.checked(
             planning.Plan,
             name=name,
             instrument=planning.SwiftInstrument(scan=scan, camera=camera),
             overview=self.make_overview(),
-            patches=checked(planning.PatchSpec, pixels=self.value("patch_px"), stride=self.value("stride_px")),
-            spectrum=checked(
+            patches=planning.checked(planning.PatchSpec, pixels=self.value("patch_px"), stride=self.value("stride_px")),
+            spectrum=planning.checked(
                 planning.SpectrumSpec, exposure_s=self.value("exposure_ms") / 1000, binning=self.value("binning")
             ),
             scalarizer=self.make_scalarizer(),
@@ -255,7 +254,7 @@ class PlanForm(stored_form.StoredForm):
     def _align(self) -> planning.AlignmentStage | None:
         if not self.value("align"):
             return None
-        return checked(planning.AlignmentStage, spec=self._alignment(), every=self.value("align_every") or 0)
+        return planning.checked(planning.AlignmentStage, spec=self._alignment(), every=self.value("align_every") or 0)
 
     def _acquisition(self) -> dict[str, typing.Any]:
         kind = self.acquisition_kind

@@ -6,10 +6,6 @@ import json
 import typing
 
 from nion.utils import Event, Model
-from pydantic import ValidationError
-
-from autoexp import plan as planning
-from autoexp.errors import PlanError
 
 Choices = dict[str, tuple[tuple[str, str], ...]]
 
@@ -87,21 +83,6 @@ class StoredForm:
 
     def _kinds(self, choice: str) -> list[str]:
         return [kind for kind, _label in self._choices[choice]]
-
-
-M = typing.TypeVar("M", bound=planning.Model)
-
-
-def checked(model: type[M], **values: typing.Any) -> M:
-    """A part of a plan, made of what is in the fields.
-
-    Raises:
-        PlanError: it makes no sense; the message names each field.
-    """
-    try:
-        return model(**values)
-    except ValidationError as error:
-        raise PlanError(planning.explain(error).strip()) from error
 
 
 def _alike(value: typing.Any, default: typing.Any) -> bool:

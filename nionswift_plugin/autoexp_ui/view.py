@@ -8,7 +8,18 @@ from nion.ui import Declarative
 
 from nionswift_plugin.autoexp_ui import form
 from nionswift_plugin.autoexp_ui.translation import translate as _
-from nionswift_plugin.autoexp_ui.widgets import LABEL_WIDTH, banner, combo, divider, number, row, text
+from nionswift_plugin.autoexp_ui.widgets import (
+    LABEL_WIDTH,
+    banner,
+    button,
+    combo,
+    divider,
+    headline,
+    message,
+    number,
+    row,
+    text,
+)
 
 
 def build_view() -> typing.Any:
@@ -283,32 +294,23 @@ def _measure(u: typing.Any) -> typing.Any:
 
 
 def _run(u: typing.Any) -> typing.Any:
-    def button(text: str, name: str, enabled: str, tip: str) -> typing.Any:
-        return u.create_push_button(
-            text=text,
-            name=f"{name}_button",
-            on_clicked=f"handle_{name}",
-            enabled=f"@binding(flags.{enabled}.value)",
-            tool_tip=tip,
-        )
-
     return u.create_column(
         divider(u),
         u.create_row(
-            button(_("Start"), "start", "can_start", _("Begin the experiment")),
-            button("@binding(texts.pause.value)", "pause", "can_pause", _("Pause after this spectrum; go on")),
-            button(_("Stop"), "stop", "running", _("Finish this spectrum, put the instrument back")),
-            button(_("Abort"), "abort", "running", _("Cut the exposure short, put the instrument back")),
-            button(_("Undo"), "undo", "can_undo", _("Take back the latest change that you made")),
+            button(u, _("Start"), "start", "can_start", _("Begin the experiment")),
+            button(u, "@binding(texts.pause.value)", "pause", "can_pause", _("Pause after this spectrum; go on")),
+            button(u, _("Stop"), "stop", "running", _("Finish this spectrum, put the instrument back")),
+            button(u, _("Abort"), "abort", "running", _("Cut the exposure short, put the instrument back")),
+            button(u, _("Undo"), "undo", "can_undo", _("Take back the latest change that you made")),
             u.create_stretch(),
             spacing=4,
         ),
-        u.create_row(
-            u.create_label(text="@binding(texts.headline.value)", font="bold", name="headline_label"),
-            u.create_stretch(),
-            button(_("Report"), "report", "can_report", _("Write the report of this run and show it in the browser")),
+        headline(
+            u,
+            button(
+                u, _("Report"), "report", "can_report", _("Write the report of this run and show it in the browser")
+            ),
         ),
-        u.create_progress_bar(value="@binding(progress_value.value)", width=320),
         u.create_label(text="@binding(texts.progress.value)"),
         text(u, "reason", name="reason_label"),
         text(u, "best"),
@@ -320,7 +322,7 @@ def _run(u: typing.Any) -> typing.Any:
             tool_tip=_("What the predicted map is based on, and which description foresees best what was not seen:\n")
             + _("the difference in the log density of such points, nats a point. Below \N{MINUS SIGN}0.1 it matters."),
         ),
-        text(u, "message", color="#A33A00", visible="@binding(flags.has_message.value)"),
+        message(u),
         spacing=4,
         margin=8,
     )

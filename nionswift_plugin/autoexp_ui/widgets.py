@@ -1,7 +1,7 @@
 """Pieces of which the panels are made, as Swift's declarative description.
 
-A panel's handler holds what they are bound to: ``form``, ``texts``, ``flags``, and the converters ``number``,
-``integer``, ``wide``, ``narrow``.
+A panel's handler holds what they are bound to: ``form``, ``texts``, ``flags``, ``progress_value``, and the converters
+``number``, ``integer``, ``wide``, ``narrow``.
 """
 
 from __future__ import annotations
@@ -59,3 +59,29 @@ def banner(u: typing.Any) -> typing.Any:
     )
     instrument = text(u, "instrument", "narrow")
     return u.create_row(badge, instrument, u.create_stretch(), spacing=6, margin_horizontal=8, margin_vertical=4)
+
+
+def button(u: typing.Any, label: str, name: str, enabled: str, tip: str) -> typing.Any:
+    """A button that the handler's ``handle_`` method answers, and one of its flags enables."""
+    return u.create_push_button(
+        text=label,
+        name=f"{name}_button",
+        on_clicked=f"handle_{name}",
+        enabled=f"@binding(flags.{enabled}.value)",
+        tool_tip=tip,
+    )
+
+
+def headline(u: typing.Any, *widgets: typing.Any) -> typing.Any:
+    """What is going on, in bold; beside it whatever belongs there, and below how far it has come."""
+    bold = u.create_label(text="@binding(texts.headline.value)", font="bold", name="headline_label")
+    return u.create_column(
+        u.create_row(bold, u.create_stretch(), *widgets),
+        u.create_progress_bar(value="@binding(progress_value.value)", width=320),
+        spacing=4,
+    )
+
+
+def message(u: typing.Any) -> typing.Any:
+    """What went wrong, while that matters."""
+    return text(u, "message", color="#A33A00", visible="@binding(flags.has_message.value)")

@@ -87,9 +87,19 @@ def test_dose_never_exceeds_its_budget(instrument, tmp_path, locks):
 def test_time_budget_ends_the_run(instrument, tmp_path, locks):
     slow = plan(spectrum=SpectrumSpec(exposure_s=10.0), budget=Budget(points=600, time_s=10.2))
     engine = run(slow, instrument, tmp_path / "run", locks)
-    assert engine.status.ending == "completed"
+    assert engine.status.ending == "completed", engine.status.reason
     assert "10.2 s" in engine.status.reason
     assert len(engine.state.measured) >= 1
+
+
+def test_time_that_is_over_just_before_an_exposure_ends_the_run(instrument, tmp_path, locks):
+    slow = plan(spectrum=SpectrumSpec(exposure_s=10.0), budget=Budget(points=600, time_s=12.0))
+    dawdle = Stepper(ev.Exposing, lambda: time.sleep(2.1), nth=1)
+    engine = run(slow, instrument, tmp_path / "run", locks, observers=(dawdle,))
+    assert engine.status.ending == "completed", engine.status.reason
+    assert "12 s" in engine.status.reason
+    assert engine.state.exposures == 0
+    assert not engine.state.pending
 
 
 def test_pause_waits_for_the_point_and_resume_goes_on(instrument, tmp_path, locks):

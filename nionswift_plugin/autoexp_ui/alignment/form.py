@@ -11,7 +11,6 @@ from nion.utils import Model
 from autoexp import plan as planning
 from autoexp.errors import PlanError
 from nionswift_plugin.autoexp_ui import stored_form
-from nionswift_plugin.autoexp_ui.stored_form import checked
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 KEY = "autoexp/alignment"
@@ -48,10 +47,10 @@ class AlignmentForm(stored_form.StoredForm):
         pair = pair_of(self.value("controls"))
         if pair is None:
             raise PlanError(_("Choose first, in the Beam Alignment panel, by which controls the disk is centred."))
-        return checked(
+        return planning.checked(
             planning.AlignmentSpec,
             controls=pair,
-            frame=checked(
+            frame=planning.checked(
                 planning.FrameSpec,
                 exposure_s=self.value("exposure_ms") / 1000,
                 binning=self.value("binning"),

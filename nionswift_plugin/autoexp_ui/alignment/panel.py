@@ -9,6 +9,7 @@ from nion.ui import Declarative
 from nion.utils import Converter, Model, ReferenceCounting, Registry
 
 from autoexp.errors import AutoexpError
+from autoexp.instrument import Identity
 from autoexp.limits import SiteLimits
 from autoexp.tasks.alignment import Look
 from nionswift_plugin.autoexp_ui import bindings, missing, tabbed, texts
@@ -158,7 +159,7 @@ class AlignmentHandler(Declarative.Handler):
         went = ", ".join(f"{name} = {value:.4g}" for name, value in entry.items())
         self.texts.set(
             instrument=identity.name if identity else missing.no_instrument(),
-            limits=self._limits_text(look),
+            limits=self._limits_text(identity, look),
             undo=_("Put the controls back to {values}").format(values=went) if went else _("There is nothing to undo"),
             headline=self._headline(),
             progress=self._progress(),
@@ -170,9 +171,8 @@ class AlignmentHandler(Declarative.Handler):
         done = 100 if alignment.found is not None and alignment.found.success else 100 * len(alignment.looks) / frames
         self.progress_value.value = int(done if alignment.busy or alignment.found is not None else 0)
 
-    def _limits_text(self, look: Look | None) -> str:
+    def _limits_text(self, identity: Identity | None, look: Look | None) -> str:
         """The range of each of the two controls, and its value when the latest frame was taken."""
-        identity = self.alignment.identity()
         if identity is None:
             return ""
         pair = form_module.pair_of(self.form.value("controls"))

@@ -7,7 +7,7 @@ import typing
 from nion.ui import Declarative
 
 from nionswift_plugin.autoexp_ui.translation import translate as _
-from nionswift_plugin.autoexp_ui.widgets import banner, divider, number, row, text
+from nionswift_plugin.autoexp_ui.widgets import banner, button, divider, headline, message, number, row, text
 
 
 def build_view() -> typing.Any:
@@ -116,31 +116,22 @@ def _goal(u: typing.Any) -> typing.Any:
 
 
 def _run(u: typing.Any) -> typing.Any:
-    def button(label: str, name: str, enabled: str, tip: str) -> typing.Any:
-        return u.create_push_button(
-            text=label,
-            name=f"{name}_button",
-            on_clicked=f"handle_{name}",
-            enabled=f"@binding(flags.{enabled}.value)",
-            tool_tip=tip,
-        )
-
     return u.create_column(
         divider(u),
         u.create_row(
-            button(_("Align"), "align", "can_align", _("Bring the disk to its goal; if that fails, all is put back")),
-            button(_("Look"), "look", "can_align", _("Take one frame, to see where the disk is; nothing moves")),
-            button(_("Stop"), "stop", "busy", _("End at once, and put the controls back to where they were")),
-            button(_("Undo"), "undo", "can_undo", "@binding(texts.undo.value)"),
-            button(_("Accept"), "accept", "can_undo", _("Leave the controls as they are now; there is no undo then")),
+            button(
+                u, _("Align"), "align", "can_align", _("Bring the disk to its goal; if that fails, all is put back")
+            ),
+            button(u, _("Look"), "look", "can_align", _("Take one frame, to see where the disk is; nothing moves")),
+            button(u, _("Stop"), "stop", "busy", _("End at once, and put the controls back to where they were")),
+            button(u, _("Undo"), "undo", "can_undo", "@binding(texts.undo.value)"),
+            button(
+                u, _("Accept"), "accept", "can_undo", _("Leave the controls as they are now; there is no undo then")
+            ),
             u.create_stretch(),
             spacing=4,
         ),
-        u.create_row(
-            u.create_label(text="@binding(texts.headline.value)", font="bold", name="headline_label"),
-            u.create_stretch(),
-        ),
-        u.create_progress_bar(value="@binding(progress_value.value)", width=320),
+        headline(u),
         text(u, "progress"),
         text(u, "residual", name="residual_label"),
         text(
@@ -150,7 +141,7 @@ def _run(u: typing.Any) -> typing.Any:
             visible="@binding(flags.has_response.value)",
             tool_tip=_("How the controls move the disk, as learned; kept for the next alignment"),
         ),
-        text(u, "message", color="#A33A00", visible="@binding(flags.has_message.value)"),
+        message(u),
         spacing=4,
         margin=8,
     )
