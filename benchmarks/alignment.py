@@ -53,8 +53,10 @@ SEED = 1
 TOLERANCE_PX = 3.0
 LIMIT = 200
 SEEDS = 5
-MESSY_SEEDS = (1, 2, 3, 4)
-"""Several, since of 2,000 instruments too few lose the disk to tell how many in a hundred do."""
+MESSY_SEEDS = range(1, 21)
+"""Many, since how many in a hundred lose the disk does not show by 2,000 instruments: 40,000 tell it to within
+0.05 percent."""
+LATER_SEEDS = range(1, 5)
 
 
 def clean() -> list[Row]:
@@ -69,13 +71,13 @@ def clean() -> list[Row]:
 
 def messy() -> list[Row]:
     """Distorted, noisy, drifting, late and uneven: the first alignment and later ones."""
-    several = [_alignments(MESSY, 4, seed=seed) for seed in MESSY_SEEDS]
+    first = _joined([_alignments(MESSY, 1, seed=seed)[0] for seed in MESSY_SEEDS])
+    later = _joined([one for seed in LATER_SEEDS for one in _alignments(MESSY, 4, seed=seed)[1:]])
     floor, *floors = _floors(MESSY, 4)
-    first, later = (_joined([one[i] for one in several for i in which]) for which in ((0,), (1, 2, 3)))
-    what = f"messy instrument, {len(first.moves):,}"
+    what = f"messy instrument, {len(first.moves):,}, first alignment"
     return [
-        _row(f"{what}, first alignment", first, 4.7, success=0.997, floor=floor, p95=6, lost=0.01),
-        _row(f"{what}, 2nd to 4th", later, 3.1, success=0.997, floor=_joined(floors)),
+        _row(what, first, 4.7, success=0.997, floor=floor, p95=6, lost=0.01),
+        _row("messy instrument, 2nd to 4th", later, 3.1, success=0.997, floor=_joined(floors)),
     ]
 
 
@@ -305,7 +307,7 @@ def _row(
     said = [
         f"{mean:.2f} moves (95 %: {tail:.0f})",
         f"{100 * aligned:.2f} % aligned",
-        f"{100 * missing:.1f} % lost once",
+        f"{100 * missing:.2g} % lost once",
     ]
     if floor is not None:
         said.append(f"told the response: {floor.needed.mean():.2f}")

@@ -29,6 +29,9 @@ ROOM = np.array([0.25, 0.5, 0.75, 1.0])
 LOST = 0.3
 """Probability that a changed response loses the disk."""
 GOLDEN = np.pi * (3 - np.sqrt(5))
+LEAST_PX, BORDER_PX, BOLD_PX = 0.7, 0.5, 6.0
+"""Shortest first move; and nearer to the border than this, where every other direction loses the disk however short the
+move is, it is one that tells something."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,7 @@ class Caution:
     """How careful it is. Lengths are in pixels of a camera that is 255 pixels wide.
 
     Attributes:
-        nominal: pixels that a unit of the controls is expected to shift the disk.
-        most: how many times more it may be.
+        most: farthest that a unit of the controls may shift the disk; a pixel is what is expected.
         largest: farthest that each control may go in a move, in its units.
         probe_px: longest first move, if the response is as expected.
         visible_shift_px: a first move that shifts the disk by less is repeated, longer.
@@ -48,13 +50,12 @@ class Caution:
         changes: how probable it is that the response has changed since the last alignment, and since the last move.
     """
 
-    nominal: float = 1.0
     most: float = 2.2
     largest: float = 100.0
     probe_px: float = 30.0
     visible_shift_px: float = 1.0
     undecided: float = 8.0
-    loss: float = 35.0
+    loss: float = 42.0
     cramped: float = 0.5
     changes: tuple[float, float] = (0.5, 0.01)
 
@@ -88,6 +89,7 @@ class Aligner:
         self._caution = caution or Caution()
         self._heading = np.full((n, 2), np.nan)  # of the first moves, until the response is known
         self._reach = np.ones(n)  # how much farther than at first they go
+        self._inward = np.zeros(n, bool)  # whether they turn round a move that has lost the disk
         self._last = np.zeros((n, 2))  # the last move
         self._before = np.full((n, 2), np.nan)  # where the disk was before ...
         self._since = np.zeros((n, 2))  # ... these moves, taken together
@@ -164,7 +166,7 @@ class Aligner:
         visible = (np.linalg.norm(shift, axis=1) >= self._caution.visible_shift_px) & self._away(at)
         if len(on := at[visible]):
             self.belief.begin(on, self._before[on], self._since[on], positions[on])
-            self._reach[on] = 1.0
+            self._reach[on], self._inward[on] = 1.0, False
         off = at[~visible]
         self.belief.known[off] = False
         ahead = np.sign(np.einsum("mi,mi->m", self._heading[off], self._since[off]))
@@ -178,6 +180,7 @@ class Aligner:
         if len(lost := at[k == 0]):
             self._lose(lost)
         self.belief.known[at[k > 0]] = False
+        self._inward[at] = k == 0
         self._searches[at] += 1
         way, length = self._lost_by[at], np.linalg.norm(self._lost_by[at], axis=1)
         angle = np.arctan2(-way[:, 1], -way[:, 0]) + np.maximum(k - 1, 0) * GOLDEN
@@ -188,7 +191,7 @@ class Aligner:
     def _lose(self, at: Indices) -> None:
         """Take in that the last move has lost the disk, which may tell handedness, or that the response has changed."""
         self._lost_by[at] = self._since[at]
-        self._reach[at] /= 2
+        self._reach[at] = 1.0
         if len(known := at[self.belief.known[at]]):
             before = self.belief.log_weight[known]
             changed = self._change(known) + np.log(LOST) > self.belief.miss(known, self._last[known], self._visible)
@@ -205,14 +208,17 @@ class Aligner:
         return np.asarray(np.log(np.where(self._fresh[at], since_alignment, since_move)))
 
     def _probe(self, at: Indices, positions: Array, goals: Array) -> Array:
-        """Moves that cannot lose the disk whatever their direction turns out to be."""
+        """Moves that cannot lose the disk whatever their direction turns out to be, but right at the border."""
         c = self._caution
-        room = (self._visible - np.abs(positions).max(axis=1)) / (c.nominal * c.most)
+        ahead, beside = np.abs(positions).max(axis=1), np.abs(positions).min(axis=1)
+        room = self._visible - ahead
+        inside = np.minimum(self._visible + ahead, self._visible - beside)
+        room = np.where(self._inward[at], np.maximum(room, inside), room)
+        length = np.where(room < BORDER_PX, BOLD_PX, np.maximum(room / c.most, LEAST_PX)) * self._reach[at]
         away = goals - positions
         away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
         self._heading[at] = np.where(np.isnan(self._heading[at]), away, self._heading[at])
-        length = np.minimum(np.maximum(room, 0.5) * self._reach[at], c.probe_px / c.nominal)
-        return limited(length[:, None] * self._heading[at], self._caution.largest)
+        return limited(np.minimum(length, c.probe_px)[:, None] * self._heading[at], c.largest)
 
     def _step(self, at: Indices, goals: Array) -> Array:
         """The best of some moves, as far as one can see."""

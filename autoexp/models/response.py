@@ -138,11 +138,13 @@ class Belief:
         """Start anew from one move (m, 2) that brought the disk from ``before`` to ``after``.
 
         What was believed earlier, if anything was, still tells handedness and shape: as much of it is kept as turning
-        and scaling leaves of it.
+        and scaling leaves of it. A unit of the controls is expected to shift the disk, whichever way, by about a pixel,
+        or by as much as earlier if that was more; so a short shift, of which most may be noise, tells little.
         """
         ever = self.ever[at]
         base = np.where(ever[:, None, None], self.response(at), np.eye(2))
         was_mirrored = ever & (np.linalg.det(base) < 0)
+        scale2 = np.maximum(np.abs(np.linalg.det(base)), 1.0)[:, None, None]
         kinds = len(self._mirrored) // 2
         weights = self.weights[at]
         character = np.logaddexp(np.log(weights[:, :kinds] + weights[:, kinds:] + 1e-9), np.log(0.03))
@@ -161,17 +163,20 @@ class Belief:
             variance[:, LAG], variance[:, PLACE] = lag_std**2, self._read[k]
             self.mean[at, k] = mean
             covariance = variance[:, :, None] * np.eye(SIZE)
-            # turned and scaled by anything: only then does the move that it was made to fit not count twice
+            # turned by anything and scaled by much
             for similar in (response, QUARTER @ response):
-                v = similar.reshape(-1, 4)
-                covariance[:, J, J] += 9 * v[:, :, None] * v[:, None]
+                v = similar.reshape(-1, 4) / np.maximum(scale, 1e-9)
+                covariance[:, J, J] += scale2 * v[:, :, None] * v[:, None]
             self.covariance[at, k] = covariance
             # axes are seldom mirrored, and if they were, a move would hardly go on in its old direction
             straight = Q[:, 0, 0] > 0.98 * np.hypot(Q[:, 0, 0], Q[:, 1, 0])
             alike = np.where(was_mirrored != mirrored, np.log(0.1), np.where(straight, np.log(5.0), 0.0))
             self.log_weight[at, k] = np.where(ever, alike + character[:, k % kinds], 0.0)
         self.known[at] = self.ever[at] = True
+        expectation = self.mean[at]
+        expectation[..., J] = 0.0
         self.predict(at, moves)
+        self.mean[at] = expectation  # that J fits the move is where to linearise; the move is to count only once
         kept = self.log_weight[at]
         self.update(at, after)
         self.log_weight[at] = kept  # each was made to fit this move, so that it tells nothing
