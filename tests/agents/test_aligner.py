@@ -106,6 +106,18 @@ def test_a_lost_disk_is_brought_back_by_undoing_the_move_and_then_looked_for_aro
     assert np.isfinite(again).all()
 
 
+@pytest.mark.parametrize(("place", "shortest", "longest"), [([0.0, 121.8], 20.0, 30.0), ([121.8, 121.8], 0.0, 6.0)])
+def test_a_loss_tells_where_inside_is(place, shortest, longest):
+    """So the next move is a long one, the other way; in a corner, where another border is near, it is not."""
+    agent, every, goal = aligner(1), np.ones(1, bool), np.zeros((1, 2))
+    agent.begin()
+    lost_by = agent.next_moves(np.array([place]), goal, every)[0]
+    agent.next_moves(np.full((1, 2), np.nan), goal, every)
+    back = agent.next_moves(np.array([place]), goal, every)[0]
+    assert back @ lost_by < 0
+    assert shortest <= np.linalg.norm(back) <= longest
+
+
 # --- the belief
 
 
@@ -123,6 +135,25 @@ def test_one_move_tells_a_similarity_but_for_its_handedness(angle, scale, mirror
     np.testing.assert_allclose(belief.mean[0, int(mirrored), :4].reshape(2, 2), J, atol=0.02 * scale)
     np.testing.assert_allclose(belief.weights, 0.5)
     assert belief.handedness[0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("length", [0.5, 1.0, 3.0, 30.0])
+def test_a_short_shift_tells_as_little_as_it_should(length):
+    """Most of it may be noise: a longer move is foreseen no worse than by expecting nothing, as uncertain as said."""
+    rng, n = np.random.default_rng(8), 1000
+    at, noise = np.arange(n), LOOSE.read_px
+    J = np.array(
+        [similarity(a, s, False) for a, s in zip(rng.uniform(0, 6.28, n), 2 ** rng.uniform(-1, 1, n), strict=True)]
+    )
+    belief, move = Belief(n, HALF_PX, rounded=False, characters=(LOOSE,)), np.array([length, 0.0])
+    before, after = noise * rng.standard_normal((2, n, 2))
+    belief.begin(at, before, np.tile(move, (n, 1)), J @ move + after)
+    longer = np.array([0.0, 20.0])
+    mean, S = belief.foresee(at, np.tile(longer, (n, 1, 1)))
+    wrong = J @ longer + J @ move - mean[:, 0, 0]
+    squared = np.einsum("ni,nij,nj->n", wrong, np.linalg.inv(S[:, 0, 0]), wrong)
+    assert np.mean(squared < 4.605) > 0.9
+    assert np.mean(wrong**2) < np.mean((J @ longer) ** 2)
 
 
 @given(st.integers(0, 1000))
