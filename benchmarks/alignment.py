@@ -57,6 +57,8 @@ MESSY_SEEDS = range(1, 21)
 """Many, since how many in a hundred lose the disk does not show by 2,000 instruments: 40,000 tell it to within
 0.05 percent."""
 LATER_SEEDS = range(1, 5)
+WORTH = 0.02
+"""Share of the moves that a learned judge has to save, to be worth its weights in the package."""
 
 
 def clean() -> list[Row]:
@@ -148,7 +150,7 @@ def learned() -> list[Row]:
 
 
 def judged() -> list[Row]:
-    """A learned judge of moves beside the aligner's own cost; the product uses one only where it wins."""
+    """A learned judge of moves beside the aligner's own cost; the product is to use one where it wins (decision 0011)."""
     from autoexp.training.judges import compare, learn_judge
 
     begun = time.perf_counter()
@@ -160,10 +162,10 @@ def judged() -> list[Row]:
         for what, a, b in zip(("first", "later"), alone, with_it, strict=True):
             change = b.moves - a.moves
             error = float(change.std() / math.sqrt(N))
-            better += float(change.mean()) < -3 * error
+            better += float(change.mean()) < -max(3 * error, WORTH * a.moves.mean())
             said.append(f"{what} {a.moves.mean():.2f} -> {b.moves.mean():.2f} ({change.mean():+.3f} ± {error:.3f})")
         rows.append(Row(f"learned judge, {name} instrument", ", ".join(said), "", True))
-    unused = f"learned in {taken:.0f} s; better by three standard errors in {better} of 6"
+    unused = f"learned in {taken:.0f} s; better by three standard errors and {100 * WORTH:g} % in {better} of 6"
     return [*rows, Row("learned judge, not in use", unused, "0 of 6, else use it there", better == 0)]
 
 
