@@ -150,7 +150,7 @@ def learned() -> list[Row]:
 
 
 def judged() -> list[Row]:
-    """A learned judge of moves beside the aligner's own cost; the product is to use one where it wins (decision 0011)."""
+    """A learned judge of moves beside the aligner's own cost; one is to be used where it wins (decision 0011)."""
     from autoexp.training.judges import compare, learn_judge
 
     begun = time.perf_counter()
