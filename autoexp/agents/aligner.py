@@ -102,6 +102,7 @@ class Aligner:
         self._before[:] = np.nan
         self._since[:] = 0.0
         self._searches[:] = 0
+        self._inward[:] = False
         self._fresh[:] = True
 
     def next_moves(self, positions: Array, goals: Array, which: Flags) -> Array:
@@ -180,7 +181,7 @@ class Aligner:
         if len(lost := at[k == 0]):
             self._lose(lost)
         self.belief.known[at[k > 0]] = False
-        self._inward[at] = k == 0
+        self._inward[at] = (k == 0) & ~self.belief.known[at]
         self._searches[at] += 1
         way, length = self._lost_by[at], np.linalg.norm(self._lost_by[at], axis=1)
         angle = np.arctan2(-way[:, 1], -way[:, 0]) + np.maximum(k - 1, 0) * GOLDEN
