@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from autoexp import events as ev
+from autoexp.agents.aligner import Aligner, MakeAligner
 from autoexp.errors import AbortedError, GateClosedError, InstrumentError, RunLogError
 from autoexp.guardian import Guardian
 from autoexp.instrument import Instrument
@@ -40,6 +41,7 @@ class Alignments:
         holder: who aligns, for whoever finds the instrument busy.
         beam_current_pA: for the account of dose.
         lock_folder: where instrument locks lie; in the user's state folder by default.
+        make_aligner: makes what decides the moves, for each alignment.
 
     Attributes:
         instrument: whose beam; may be replaced by the same one, connected anew.
@@ -56,6 +58,7 @@ class Alignments:
         holder: str,
         beam_current_pA: float | None = None,
         lock_folder: pathlib.Path | None = None,
+        make_aligner: MakeAligner = Aligner,
     ):
         self.entries: list[dict[str, float]] = []
         self.instrument = instrument
@@ -64,6 +67,7 @@ class Alignments:
         self._holder = holder
         self._current = beam_current_pA
         self._lock_folder = lock_folder
+        self._make_aligner = make_aligner
         self._beliefs: dict[object, Belief] = {}
         self._guardian: Guardian | None = None
         self._aborted = threading.Event()
@@ -204,7 +208,7 @@ class Alignments:
     ) -> AlignmentTask:
         """A task that goes on with what was learned of these controls on frames of this kind."""
         kind = spec.controls, spec.px_per_unit, spec.frame.binning if spec.px_per_unit else None
-        task = AlignmentTask(guardian, spec, on_look, wanted, self._beliefs.get(kind))
+        task = AlignmentTask(guardian, spec, on_look, wanted, self._beliefs.get(kind), self._make_aligner)
         self._beliefs[kind] = task.belief
         return task
 

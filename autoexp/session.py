@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from autoexp.agents.aligner import Aligner, MakeAligner
 from autoexp.alignments import Alignments
 from autoexp.engine import Engine
 from autoexp.errors import GuardianError, InstrumentError, PlanError, RunLogError
@@ -162,13 +163,16 @@ def open_session(
 
 
 @contextlib.contextmanager
-def open_alignments(spec: InstrumentSpec, runs: pathlib.Path, *, armed: bool = False) -> Iterator[Alignments]:
+def open_alignments(
+    spec: InstrumentSpec, runs: pathlib.Path, *, armed: bool = False, make_aligner: MakeAligner = Aligner
+) -> Iterator[Alignments]:
     """What aligns the beam of an instrument, again and again.
 
     Args:
         spec: which instrument.
         runs: the folder of the runs, for the journals.
         armed: whether an instrument that is not simulated may be used.
+        make_aligner: makes what decides the moves.
 
     Raises:
         AutoexpError: it cannot be used.
@@ -183,6 +187,7 @@ def open_alignments(spec: InstrumentSpec, runs: pathlib.Path, *, armed: bool = F
             holder="autoexp align on the command line",
             beam_current_pA=instrument.beam_current_pA,
             lock_folder=lock_folder,
+            make_aligner=make_aligner,
         )
 
 

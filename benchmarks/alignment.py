@@ -21,14 +21,15 @@ from autoexp.agents.aligner import Aligner, Caution
 from autoexp.errors import LimitError
 from autoexp.guardian import Guardian
 from autoexp.limits import ControlLimits, SiteLimits
-from autoexp.models.response import Belief
+from autoexp.models.response import Array, Belief
 from autoexp.plan import AlignmentSpec, FrameSpec, SwiftInstrument
 from autoexp.session import open_instrument
 from autoexp.tasks.alignment import AlignmentTask
 from autoexp.testing import DirectInstrument, FaultyInstrument
 from autoexp.testing.hidden import HiddenControls, turned
-from autoexp.training.alignments import Alignments, Controller, align
+from autoexp.training.alignments import Alignments, Controller, Flags, align
 from autoexp.training.controllers import Informed, Secant
+from autoexp.training.deployed import PolicyAligner
 from autoexp.training.instruments import (
     CLEAN,
     HALF_PX,
@@ -47,6 +48,7 @@ from virtual_stem.specimens import make_specimen
 
 if TYPE_CHECKING:
     from autoexp.training.learning import Skill
+    from autoexp.training.policies import Policy
 
 N = 2000
 SEED = 1
@@ -132,15 +134,15 @@ def learned() -> list[Row]:
     floor = learning.judge(settings, learning.by_response)
     with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool:
         found = list(pool.map(_learn, range(SEEDS)))
-    solved = [at for at, _, _ in found]
-    success, steps = (float(np.mean([getattr(skill, name) for _, skill, _ in found])) for name in ("success", "steps"))
-    rate = float(np.median([fps for _, _, fps in found]))
+    solved = [at for at, _, _, _ in found]
+    success, steps = (float(np.mean([getattr(one[1], name) for one in found])) for name in ("success", "steps"))
+    rate = float(np.median([fps for _, _, fps, _ in found]))
     when = f"solved after {', '.join('never' if at is None else f'{at:,}' for at in solved)} steps"
     said = f"{when}; {100 * success:.1f} % aligned in {steps:.2f} steps; told the response: {floor.steps:.2f}"
     in_time = all(at is not None and at <= 4000 for at in solved)
     met = in_time and success == 1.0 and steps <= 1.15 * floor.steps
     what = f"paper's environment, soft actor-critic, {SEEDS} seeds"
-    rows = [Row(what, said, "4,000 steps; 100 %; 15 % above the floor", met)]
+    rows = [Row(what, said, "4,000 steps; 100 %; 15 % above the floor", met), _deployed(found[0][3])]
     moves = _moves_a_second()
     said = (
         f"{moves / 1e6:.1f} million moves a second, one core; {moves / rate:,.0f} times the training loop's {rate:.0f}"
@@ -231,14 +233,53 @@ def usim(instruments: int = 20) -> list[Row]:
     return [Row(what, f"{said}{100 * np.mean(aligned):.0f} % aligned", "first 5 frames, later 2", bool(met))]
 
 
-def _learn(seed: int) -> tuple[int | None, Skill, float]:
-    """Where it was solved, how well it does in the end, and steps a second of the training."""
+def _deployed(policy: Policy) -> Row:
+    """A policy that was trained on one instrument, on messy ones: as it is, and with the response learned beside."""
+    alone = _run(Instruments(MESSY, N, SEED), lambda i: Alone(policy), 1)[0]
+
+    def beside(instruments: Instruments) -> PolicyAligner:
+        return PolicyAligner(policy, N, VISIBLE_PX, TOLERANCE_PX, Belief(N, HALF_PX))
+
+    first, *later = _run(Instruments(MESSY, N, SEED), beside, 4)
+    also = f"later {_joined(later).needed.mean():.2f}; as it is {100 * alone.aligned.mean():.0f} % aligned"
+    return _row("that policy on messy instruments, first alignment", first, math.inf, success=0.997, also=also)
+
+
+class Alone:
+    """A policy as it is, its actions being taken for shifts along the controls; a lost disk is brought back.
+
+    Args:
+        policy: it; of step size 100.
+    """
+
+    def __init__(self, policy: Policy):
+        self._policy = policy
+        self._last = np.zeros((N, 2))
+
+    def begin(self) -> None:
+        """Nothing to be done."""
+
+    def see(self, positions: Array, which: Flags) -> None:
+        """Nothing to be learned."""
+
+    def next_moves(self, positions: Array, goals: Array, which: Flags) -> Array:
+        """Its actions."""
+        away = np.round(np.nan_to_num(positions - goals))
+        observed = np.column_stack([away, away == 0, np.full(N, 100.0)])
+        lost = np.isnan(positions).any(axis=1)[:, None]
+        self._last = np.where(lost, -self._last, self._policy.act(observed) * PAPER_STEP_PX)
+        return self._last
+
+
+def _learn(seed: int) -> tuple[int | None, Skill, float, Policy]:
+    """Where it was solved, how well it does in the end, steps a second of the training, and the policy."""
     from autoexp.training import learning
 
     with tempfile.TemporaryDirectory() as folder:
         policy, episodes = learning.train(learning.Training(seed=seed), pathlib.Path(folder))
     rate = policy.card["steps"] / policy.card["wall_s"]
-    return learning.solved_at(episodes), learning.judge(learning.DiskSettings(), learning.by_policy(policy)), rate
+    skill = learning.judge(learning.DiskSettings(), learning.by_policy(policy))
+    return learning.solved_at(episodes), skill, rate, policy
 
 
 def _moves_a_second(n: int = 32_768) -> float:
@@ -315,7 +356,8 @@ def _row(
         said.append(f"told the response: {floor.needed.mean():.2f}")
     if also:
         said.append(also)
-    bar = [f"{most:g} moves"] + ([f"95 %: {p95}"] if p95 else []) + [f"{100 * success:g} %"]
+    bar = [f"{most:g} moves"] if most < math.inf else []
+    bar += ([f"95 %: {p95}"] if p95 else []) + [f"{100 * success:g} %"]
     bar += [f"{100 * lost:g} % lost"] if lost else []
     met = mean <= most and aligned >= success and (p95 is None or tail <= p95) and (lost is None or missing <= lost)
     return Row(what, ", ".join(said), ", ".join(bar), met)

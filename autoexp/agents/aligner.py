@@ -10,6 +10,7 @@ It decides for many instruments at once, each by itself: thousands of simulated 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,6 +250,10 @@ class Aligner:
         cost += self._caution.loss * loss_probability(mean, S, self._visible)
         cost -= self._caution.cramped * np.log(np.maximum(self._visible - np.abs(mean).max(axis=-1), 1.0))
         return np.asarray(np.einsum("mk,mkc->mc", weights, cost) + self._caution.undecided * doubt(weights, mean, S))
+
+
+MakeAligner = Callable[[int, float, float, Belief, Caution], Aligner]
+"""Makes what decides, from how many instruments, what is visible, the tolerance, belief and caution."""
 
 
 def limited(moves: npt.NDArray[np.floating[Any]], largest: float) -> Array:

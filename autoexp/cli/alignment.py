@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from autoexp.errors import PlanError
 if TYPE_CHECKING:
     from autoexp.plan import AlignmentSpec, InstrumentSpec
     from autoexp.tasks.alignment import Alignment, Look
+    from autoexp.training.deployed import Pilot
 
 
 def align(
@@ -26,7 +28,13 @@ def align(
         float | None,
         typer.Option(help="Pixels that a unit of the controls shifts the disk by; not needed for angles in rad."),
     ] = None,
-    frames: Annotated[int, typer.Option(min=2, help="Frames after which it is given up.")] = 20,
+    frames: Annotated[
+        int | None, typer.Option(min=2, help="Frames after which it is given up; 20, or 60 with a policy.")
+    ] = None,
+    policy: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder of a policy, trained with autoexp train, that says where the disk goes."),
+    ] = None,
     times: Annotated[
         int, typer.Option(min=1, help="Only virtual: align so often, the disk being displaced before each.")
     ] = 1,
@@ -43,9 +51,11 @@ def align(
     back to where they were. Exit code 0: centred; 1: not; 2: it cannot be done as asked.
     """
     with replying(as_json) as reply:
+        from autoexp.agents.aligner import Aligner
         from autoexp.plan import AlignmentSpec, checked
         from autoexp.session import open_alignments
 
+        pilot = _pilot(policy) if policy else None
         where = _instrument(instrument, seed)
         if times > 1 and where.kind != "virtual":
             raise PlanError("Only the virtual microscope's disk can be displaced; leave --times out.")
@@ -55,17 +65,20 @@ def align(
             frame={"exposure_s": exposure, "binning": binning},
             tolerance_px=tolerance,
             px_per_unit=px_per_unit,
-            frames=frames,
+            frames=frames or (20 if pilot is None else 60),
         )
         done: list[dict[str, Any]] = []
-        with open_alignments(where, runs, armed=arm) as alignments, interruptible() as wanted:
+        opened = open_alignments(where, runs, armed=arm, make_aligner=pilot or Aligner)
+        with opened as alignments, interruptible() as wanted:
             alignments.check(spec)
             for turn in range(times):
                 if where.kind == "virtual":
                     alignments.displace(_elsewhere(spec, seed, turn))
                 found = alignments.align(spec, lambda look: _show(reply, look), wanted)
-                done.append(_summary(found))
+                done.append(_summary(found) | ({} if pilot is None else {"policy": pilot.share()}))
                 _conclude(reply, found)
+                if pilot is not None:
+                    reply.line("policy   {moves} moves; {overruled} overruled".format(**pilot.share()))
                 if not found.success:
                     break
             if found.success and back:
@@ -73,6 +86,18 @@ def align(
         reply.document(done[0] if times == 1 else {"success": done[-1]["success"], "alignments": done})
         if not found.success:
             raise typer.Exit(ENDED_BADLY)
+
+
+def _pilot(folder: pathlib.Path) -> Pilot:
+    """The policy in a folder.
+
+    Raises:
+        PlanError: there is none that can align.
+    """
+    from autoexp.training.deployed import Pilot
+    from autoexp.training.policies import Policy
+
+    return Pilot(Policy.load(folder))
 
 
 def _instrument(kind: str, seed: int) -> InstrumentSpec:

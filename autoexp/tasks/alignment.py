@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from autoexp import events as ev
-from autoexp.agents.aligner import Aligner, Caution
+from autoexp.agents.aligner import Aligner, Caution, MakeAligner
 from autoexp.disk import Disk, center_of_mass, find_disk
 from autoexp.errors import InstrumentError, PlanError
 from autoexp.guardian import Guardian
@@ -122,6 +122,7 @@ class AlignmentTask:
         on_look: told of every frame, on the thread that aligns.
         wanted: False ends it before the next move.
         belief: what an earlier task with these controls has learned.
+        make_aligner: makes what decides the moves.
 
     Attributes:
         belief: what is believed of the response now; for the next task.
@@ -137,12 +138,14 @@ class AlignmentTask:
         on_look: Callable[[Look], None] = lambda look: None,
         wanted: Callable[[], bool] = lambda: True,
         belief: Belief | None = None,
+        make_aligner: MakeAligner = Aligner,
     ):
         self.belief = belief or Belief(1, ALIGNER_PX / 2, rounded=False)
         self._guardian = guardian
         self._spec = spec
         self._on_look = on_look
         self._wanted = wanted
+        self._make_aligner = make_aligner
         self._aligner: Aligner | None = None
         self._units = 1.0
         guardian.check_alignment(spec)
@@ -232,7 +235,7 @@ class AlignmentTask:
             self._units = per_unit * scale
             tolerance = self._spec.tolerance_px * scale
             caution = Caution(largest=self._largest())
-            self._aligner = Aligner(1, EDGE * ALIGNER_PX / 2, tolerance, self.belief, caution)
+            self._aligner = self._make_aligner(1, EDGE * ALIGNER_PX / 2, tolerance, self.belief, caution)
         return self._aligner, scale
 
     def _largest(self) -> float:

@@ -15,15 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from autoexp.training.instruments import PAPER_STEP_PX, VISIBLE_PX
+from autoexp.training.instruments import PAPER_BINNING, PAPER_STEP_PX, VISIBLE_PX
 
 Reward = Literal["informative", "non-informative", "sparse"]
 Observation = npt.NDArray[np.float32]
 
 ID = "BrightFieldDisk-v0"
 CAMERA_PX = 1020
-BINNING = 4
-"""Of which the paper's grid of 255 by 255 pixels is made; lengths without a unit are in its pixels."""
+"""Binned by 4 it is the paper's grid of 255 by 255 pixels; lengths without a unit are in pixels of that."""
 MRAD_PER_PX = 0.565
 """Of the camera, not of the bins."""
 RADIUS_PX = 64.0
@@ -60,7 +59,7 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
 
     def __init__(
         self,
-        binning: int = BINNING,
+        binning: int = PAPER_BINNING,
         tolerance: float = 3.0,
         step_size: float | tuple[float, float] = 100.0,
         reward: Reward = "informative",
@@ -92,7 +91,7 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         self._rotation_deg = rotation_deg
         self._action_noise = action_noise
         self.scale = scale
-        self._goal = np.round(np.array(GOAL) * BINNING / binning)
+        self._goal = np.round(np.array(GOAL) * PAPER_BINNING / binning)
         reach = 2 * CAMERA_PX / binning
         bound = np.array([reach, reach, 1, 1, high], dtype=np.float32)
         self.observation_space = spaces.Box(-bound, bound, dtype=np.float32)
@@ -111,7 +110,7 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
     @property
     def longest_px(self) -> float:
         """How far an action shifts along each axis at most, camera pixels."""
-        return self.scale * PAPER_STEP_PX * BINNING * self._step_size / 100
+        return self.scale * PAPER_STEP_PX * PAPER_BINNING * self._step_size / 100
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -122,7 +121,7 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         angle = np.deg2rad(random.uniform(0, 360) if self._rotation_deg is None else self._rotation_deg)
         self._turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         self._step_size = float(random.uniform(*self._steps_from))
-        self._position = random.uniform(-START_PX, START_PX, 2) * BINNING
+        self._position = random.uniform(-START_PX, START_PX, 2) * PAPER_BINNING
         self._taken = 0
         observation = self._observe()
         self._distance = self._distance_of(observation)
@@ -134,7 +133,7 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         noise = self._action_noise * np.abs(shift).max()
         self._position = self._position + shift + noise * self.np_random.standard_normal(2)
         self._taken += 1
-        lost = bool((np.abs(self._position) > VISIBLE_PX * BINNING).any())
+        lost = bool((np.abs(self._position) > VISIBLE_PX * PAPER_BINNING).any())
         observation = self._observe()
         distance, before = self._distance_of(observation), self._distance
         self._distance = distance

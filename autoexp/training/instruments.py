@@ -56,6 +56,8 @@ CLEAN = Ranges()
 PAPER = Ranges(rotation=False)
 """The instrument of the paper, with which moves are limited to 9.96 pixels along each axis."""
 PAPER_STEP_PX = 9.96
+PAPER_BINNING = 4
+"""Pixels of its camera, along each axis, to one of the 255."""
 MESSY = Ranges((0.5, 2.0), 0.25, 0.25, (0.001, 0.05), 0.7, 0.3, 0.25, 0.15, 60.0)
 WIDE = Ranges((0.33, 3.0), 0.25, 0.25, (0.001, 0.1), 1.5, 0.8, 0.45, 0.3, 60.0)
 
