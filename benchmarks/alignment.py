@@ -11,7 +11,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -29,7 +29,7 @@ from autoexp.testing import DirectInstrument, FaultyInstrument
 from autoexp.testing.hidden import HiddenControls, turned
 from autoexp.training.alignments import Alignments, Controller, Flags, align
 from autoexp.training.controllers import Informed, Secant
-from autoexp.training.deployed import PolicyAligner
+from autoexp.training.deployed import PolicyAligner, Trained
 from autoexp.training.instruments import (
     CLEAN,
     HALF_PX,
@@ -75,8 +75,8 @@ def clean() -> list[Row]:
 
 def messy() -> list[Row]:
     """Distorted, noisy, drifting, late and uneven: the first alignment and later ones."""
-    first = _joined([_alignments(MESSY, 1, seed=seed)[0] for seed in MESSY_SEEDS])
-    later = _joined([one for seed in LATER_SEEDS for one in _alignments(MESSY, 4, seed=seed)[1:]])
+    several = [_alignments(MESSY, 4 if seed in LATER_SEEDS else 1, seed=seed) for seed in MESSY_SEEDS]
+    first, later = _joined([one[0] for one in several]), _joined([each for one in several for each in one[1:]])
     floor, *floors = _floors(MESSY, 4)
     what = f"messy instrument, {len(first.moves):,}, first alignment"
     return [
@@ -134,15 +134,15 @@ def learned() -> list[Row]:
     floor = learning.judge(settings, learning.by_response)
     with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool:
         found = list(pool.map(_learn, range(SEEDS)))
-    solved = [at for at, _, _, _ in found]
-    success, steps = (float(np.mean([getattr(one[1], name) for one in found])) for name in ("success", "steps"))
-    rate = float(np.median([fps for _, _, fps, _ in found]))
+    solved = [one.solved_at for one in found]
+    success, steps = (float(np.mean([getattr(one.skill, name) for one in found])) for name in ("success", "steps"))
+    rate = float(np.median([one.rate for one in found]))
     when = f"solved after {', '.join('never' if at is None else f'{at:,}' for at in solved)} steps"
     said = f"{when}; {100 * success:.1f} % aligned in {steps:.2f} steps; told the response: {floor.steps:.2f}"
     in_time = all(at is not None and at <= 4000 for at in solved)
     met = in_time and success == 1.0 and steps <= 1.15 * floor.steps
     what = f"paper's environment, soft actor-critic, {SEEDS} seeds"
-    rows = [Row(what, said, "4,000 steps; 100 %; 15 % above the floor", met), _deployed(found[0][3])]
+    rows = [Row(what, said, "4,000 steps; 100 %; 15 % above the floor", met), _deployed(found[0].policy)]
     moves = _moves_a_second()
     said = (
         f"{moves / 1e6:.1f} million moves a second, one core; {moves / rate:,.0f} times the training loop's {rate:.0f}"
@@ -235,10 +235,11 @@ def usim(instruments: int = 20) -> list[Row]:
 
 def _deployed(policy: Policy) -> Row:
     """A policy that was trained on one instrument, on messy ones: as it is, and with the response learned beside."""
-    alone = _run(Instruments(MESSY, N, SEED), lambda i: Alone(policy), 1)[0]
+    trained = Trained(policy)
+    alone = _run(Instruments(MESSY, N, SEED), lambda i: Alone(trained), 1)[0]
 
     def beside(instruments: Instruments) -> PolicyAligner:
-        return PolicyAligner(policy, N, VISIBLE_PX, TOLERANCE_PX, Belief(N, HALF_PX))
+        return PolicyAligner(trained, N, VISIBLE_PX, TOLERANCE_PX, Belief(N, HALF_PX))
 
     first, *later = _run(Instruments(MESSY, N, SEED), beside, 4)
     also = f"later {_joined(later).needed.mean():.2f}; as it is {100 * alone.aligned.mean():.0f} % aligned"
@@ -246,14 +247,14 @@ def _deployed(policy: Policy) -> Row:
 
 
 class Alone:
-    """A policy as it is, its actions being taken for shifts along the controls; a lost disk is brought back.
+    """A policy as it is, as if the controls were those that it was trained with; a lost disk is brought back.
 
     Args:
-        policy: it; of step size 100.
+        trained: the policy.
     """
 
-    def __init__(self, policy: Policy):
-        self._policy = policy
+    def __init__(self, trained: Trained):
+        self._trained = trained
         self._last = np.zeros((N, 2))
 
     def begin(self) -> None:
@@ -263,23 +264,30 @@ class Alone:
         """Nothing to be learned."""
 
     def next_moves(self, positions: Array, goals: Array, which: Flags) -> Array:
-        """Its actions."""
-        away = np.round(np.nan_to_num(positions - goals))
-        observed = np.column_stack([away, away == 0, np.full(N, 100.0)])
-        lost = np.isnan(positions).any(axis=1)[:, None]
-        self._last = np.where(lost, -self._last, self._policy.act(observed) * PAPER_STEP_PX)
+        """Its own; where the disk is lost, back."""
+        moves = self._trained.moves(np.nan_to_num(positions - goals))
+        self._last = np.where(np.isnan(positions), -self._last, moves)
         return self._last
 
 
-def _learn(seed: int) -> tuple[int | None, Skill, float, Policy]:
+class Learned(NamedTuple):
     """Where it was solved, how well it does in the end, steps a second of the training, and the policy."""
+
+    solved_at: int | None
+    skill: Skill
+    rate: float
+    policy: Policy
+
+
+def _learn(seed: int) -> Learned:
+    """One training."""
     from autoexp.training import learning
 
     with tempfile.TemporaryDirectory() as folder:
         policy, episodes = learning.train(learning.Training(seed=seed), pathlib.Path(folder))
     rate = policy.card["steps"] / policy.card["wall_s"]
     skill = learning.judge(learning.DiskSettings(), learning.by_policy(policy))
-    return learning.solved_at(episodes), skill, rate, policy
+    return Learned(learning.solved_at(episodes), skill, rate, policy)
 
 
 def _moves_a_second(n: int = 32_768) -> float:

@@ -65,7 +65,7 @@ def align(
             frame={"exposure_s": exposure, "binning": binning},
             tolerance_px=tolerance,
             px_per_unit=px_per_unit,
-            frames=frames or (20 if pilot is None else 60),
+            frames=frames or (60 if pilot else 20),
         )
         done: list[dict[str, Any]] = []
         opened = open_alignments(where, runs, armed=arm, make_aligner=pilot or Aligner)
@@ -75,10 +75,9 @@ def align(
                 if where.kind == "virtual":
                     alignments.displace(_elsewhere(spec, seed, turn))
                 found = alignments.align(spec, lambda look: _show(reply, look), wanted)
-                done.append(_summary(found) | ({} if pilot is None else {"policy": pilot.share()}))
-                _conclude(reply, found)
-                if pilot is not None:
-                    reply.line("policy   {moves} moves; {overruled} overruled".format(**pilot.share()))
+                share = pilot.share() if pilot else None
+                done.append(_summary(found, share))
+                _conclude(reply, found, share)
                 if not found.success:
                     break
             if found.success and back:
@@ -130,14 +129,17 @@ def _show(reply: Reply, look: Look) -> None:
     reply.line(f"  {look.residual_px:7.2f} px{mrad}  from the goal{'  [green]centred[/]' if look.aligned else ''}")
 
 
-def _conclude(reply: Reply, found: Alignment) -> None:
+def _conclude(reply: Reply, found: Alignment, share: dict[str, int] | None) -> None:
+    """How it ended; with the policy's share in it, if there was one."""
     frames = len(found.looks)
     reply.line(f"{'aligned' if found.success else 'not aligned'}  {found.reason}; {frames} frame{'s' * (frames != 1)}")
     if found.response is not None:
         reply.line(f"response {found.response.describe()}")
+    if share is not None:
+        reply.line("policy   {moves} moves; {overruled} overruled".format(**share))
 
 
-def _summary(found: Alignment) -> dict[str, Any]:
+def _summary(found: Alignment, share: dict[str, int] | None) -> dict[str, Any]:
     """For programs."""
     last = found.looks[-1]
     response = found.response
@@ -163,4 +165,5 @@ def _summary(found: Alignment) -> dict[str, Any]:
             "mirrored": response.mirrored,
             "confidence": response.confidence,
         },
+        **({} if share is None else {"policy": share}),
     }

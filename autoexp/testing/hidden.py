@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from autoexp.training.instruments import rotations
+
 
 class HiddenControls:
     """Connects the controls, and puts the aperture in, so that there is a disk.
@@ -33,5 +35,4 @@ class HiddenControls:
 
 def turned(angle_rad: float, mirrored: bool) -> npt.NDArray[np.float64]:
     """A rotation (2, 2), of mirrored axes or not."""
-    c, s = np.cos(angle_rad), np.sin(angle_rad)
-    return np.array([[c, -s], [s, c]]) @ np.diag([1.0, -1.0 if mirrored else 1.0])
+    return rotations(angle_rad) @ np.diag([1.0, -1.0 if mirrored else 1.0])

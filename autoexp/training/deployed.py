@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from autoexp.agents.aligner import Aligner, Caution, Flags, limited
 from autoexp.errors import PlanError
 from autoexp.models.response import PLACE, Array, Belief, Indices, loss_probability
-from autoexp.training.instruments import PAPER_BINNING, PAPER_STEP_PX
+from autoexp.training.instruments import PAPER_BINNING, PAPER_STEP_PX, observed, rotations
 from autoexp.training.learning import DiskSettings, Training
 from autoexp.training.policies import Policy
 
@@ -26,24 +26,49 @@ SAFE = 0.01
 """Probability that it loses the disk up to which a move is made."""
 
 
-class PolicyAligner(Aligner):
-    """Decides the moves of n instruments by a policy that was trained on ``BrightFieldDisk-v0``.
+class Trained:
+    """A policy that was trained on ``BrightFieldDisk-v0``, in pixels of a camera of 255.
 
     Args:
         policy: as :func:`autoexp.training.learning.train` keeps it.
+
+    Attributes:
+        response: (2, 2) of the controls that it was trained with, pixels a unit.
+        reaches_px: how far from the goal it learned to stop.
+
+    Raises:
+        PlanError: it was trained for something else.
+    """
+
+    def __init__(self, policy: Policy):
+        environment = environment_of(policy)
+        self._policy = policy
+        self._to_bins = PAPER_BINNING / environment.binning
+        self._step_size = environment.step_size
+        self.response = environment.scale * rotations(np.deg2rad(environment.rotation_deg or 0.0))
+        self.reaches_px = environment.tolerance / self._to_bins
+
+    def moves(self, away: Array) -> Array:
+        """The moves (m, 2) of those controls that it makes of disks so far (m, 2) from their goals."""
+        seen = observed(np.round(away * self._to_bins), self._step_size)
+        return self._policy.act(seen).astype(float) * PAPER_STEP_PX * self._step_size / 100
+
+
+class PolicyAligner(Aligner):
+    """Decides the moves of n instruments by a policy.
+
+    Args:
+        trained: the policy.
         n: as for :class:`~autoexp.agents.aligner.Aligner`, and so are the others.
 
     Attributes:
         followed: (n,) moves so far that were the policy's.
         overruled: (n,) moves so far that it would have made, and the filter made others.
-
-    Raises:
-        PlanError: the policy was trained for something else.
     """
 
     def __init__(
         self,
-        policy: Policy,
+        trained: Trained,
         n: int,
         visible_px: float,
         tolerance_px: float,
@@ -51,14 +76,7 @@ class PolicyAligner(Aligner):
         caution: Caution | None = None,
     ):
         super().__init__(n, visible_px, tolerance_px, belief, caution)
-        self._policy = policy
-        trained_on = environment_of(policy)
-        self._to_bins = PAPER_BINNING / trained_on.binning
-        self._reaches = trained_on.tolerance / self._to_bins
-        self._step_size = trained_on.step_size
-        angle, longest = np.deg2rad(trained_on.rotation_deg or 0.0), PAPER_STEP_PX * trained_on.step_size / 100
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        self._shift_px = trained_on.scale * longest * turn  # by an action
+        self._trained = trained
         self.followed = np.zeros(n, int)
         self.overruled = np.zeros(n, int)
 
@@ -66,7 +84,7 @@ class PolicyAligner(Aligner):
         """The policy's moves where they may be trusted, else the filter's."""
         moves, place = super()._step(at, goals), self.belief.likeliest(at)[:, PLACE]
         wanted = self._wanted(at, place, goals)
-        far = np.linalg.norm(place - goals, axis=1) > self._reaches
+        far = np.linalg.norm(place - goals, axis=1) > self._trained.reaches_px
         good = far & self._leads_there(at, wanted, place, goals)
         self.followed[at[good]] += 1
         self.overruled[at[far & ~good]] += 1
@@ -74,9 +92,7 @@ class PolicyAligner(Aligner):
 
     def _wanted(self, at: Indices, place: Array, goals: Array) -> Array:
         """The moves (m, 2) that shift the disks as the policy wants, if the likeliest is true."""
-        bins = np.round((place - goals) * self._to_bins)
-        observed = np.column_stack([bins, bins == 0, np.full(len(bins), self._step_size)])
-        shift = self._policy.act(observed).astype(float) @ self._shift_px.T
+        shift = self._trained.moves(place - goals) @ self._trained.response.T
         likeliest = self.belief.log_weight[at].argmax(axis=1)
         return limited(self.belief.aims(at, place + shift)[np.arange(len(at)), likeliest], self._caution.largest)
 
@@ -106,22 +122,21 @@ class Pilot:
     """
 
     def __init__(self, policy: Policy):
-        environment_of(policy)
-        self._policy = policy
+        self._trained = Trained(policy)
         self._latest: PolicyAligner | None = None
 
     def __call__(
         self, n: int, visible_px: float, tolerance_px: float, belief: Belief, caution: Caution
     ) -> PolicyAligner:
         """What decides the next alignment."""
-        self._latest = PolicyAligner(self._policy, n, visible_px, tolerance_px, belief, caution)
+        self._latest = PolicyAligner(self._trained, n, visible_px, tolerance_px, belief, caution)
         return self._latest
 
     def share(self) -> dict[str, int]:
         """Of the latest alignment: moves that were the policy's, and moves of the filter's in the place of such."""
-        if self._latest is None:
-            return {"moves": 0, "overruled": 0}
-        return {"moves": int(self._latest.followed.sum()), "overruled": int(self._latest.overruled.sum())}
+        latest = self._latest
+        followed, overruled = (0, 0) if latest is None else (latest.followed.sum(), latest.overruled.sum())
+        return {"moves": int(followed), "overruled": int(overruled)}
 
 
 def environment_of(policy: Policy) -> DiskSettings:

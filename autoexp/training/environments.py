@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from autoexp.training.instruments import PAPER_BINNING, PAPER_STEP_PX, VISIBLE_PX
+from autoexp.training.instruments import PAPER_BINNING, PAPER_STEP_PX, VISIBLE_PX, observed, rotations
 
 Reward = Literal["informative", "non-informative", "sparse"]
 Observation = npt.NDArray[np.float32]
@@ -119,7 +119,7 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         super().reset(seed=seed)
         random = self.np_random
         angle = np.deg2rad(random.uniform(0, 360) if self._rotation_deg is None else self._rotation_deg)
-        self._turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        self._turn = rotations(angle)
         self._step_size = float(random.uniform(*self._steps_from))
         self._position = random.uniform(-START_PX, START_PX, 2) * PAPER_BINNING
         self._taken = 0
@@ -161,8 +161,7 @@ class BrightFieldDisk(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         return nearer - (distance * self.binning / CAMERA_PX if self._reward == "informative" else 0.0)
 
     def _observe(self) -> Observation:
-        dx, dy = np.round(self._measured() / self.binning) - self._goal
-        return np.array([dx, dy, dx == 0, dy == 0, self._step_size], dtype=np.float32)
+        return observed(np.round(self._measured() / self.binning) - self._goal, self._step_size)
 
     def _distance_of(self, observation: Observation) -> float:
         return float(np.hypot(observation[0], observation[1]))

@@ -112,7 +112,7 @@ class Instruments:
         shape = np.zeros((n, 2, 2))
         shape[:, 0, 0], shape[:, 1, 1] = 1 + anisotropy, (1 - anisotropy) * handedness
         shape[:, 0, 1] = shear
-        self.response = scale[:, None, None] * _rotations(angle) @ shape
+        self.response = scale[:, None, None] * rotations(angle) @ shape
         self._action_noise = _logarithmic(rng, ranges.action_noise, n)
         self._read_noise = rng.uniform(0, ranges.read_noise_px, n)
         self.drift = rng.uniform(0, ranges.drift_px, n)[:, None] * _directions(rng, n)
@@ -145,7 +145,7 @@ class Instruments:
 
     def change(self, scale: float = 1.0, turn_deg: float = 0.0) -> None:
         """Something happens to the instruments: their scale changes, or their axes turn."""
-        turn = _rotations(np.full(len(self), np.deg2rad(turn_deg)))
+        turn = rotations(np.full(len(self), np.deg2rad(turn_deg)))
         self.response = scale * turn @ self.response
 
     @property
@@ -173,7 +173,14 @@ class Instruments:
         self.moves = self.moves + which
 
 
-def _rotations(angle: Array) -> Array:
+def observed(away: Array, step_size: float) -> npt.NDArray[np.float32]:
+    """What the paper's agent sees (..., 5) of disks that are so many bins (..., 2) away from their goals."""
+    size = np.full((*away.shape[:-1], 1), step_size)
+    return np.concatenate([away, away == 0, size], axis=-1).astype(np.float32)
+
+
+def rotations(angle: npt.ArrayLike) -> Array:
+    """Rotations (..., 2, 2) by angles (...) in rad."""
     c, s = np.cos(angle), np.sin(angle)
     return np.stack([np.stack([c, -s], axis=-1), np.stack([s, c], axis=-1)], axis=-2)
 

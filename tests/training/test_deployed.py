@@ -18,16 +18,15 @@ from autoexp.plan import AlignmentSpec, FrameSpec
 from autoexp.tasks.alignment import AlignmentTask
 from autoexp.testing import DirectInstrument
 from autoexp.training.alignments import align
-from autoexp.training.deployed import Pilot, PolicyAligner, environment_of
-from autoexp.training.instruments import CLEAN, HALF_PX, MESSY, VISIBLE_PX, Instruments
+from autoexp.training.deployed import Pilot, PolicyAligner, Trained, environment_of
+from autoexp.training.instruments import CLEAN, HALF_PX, MESSY, VISIBLE_PX, Instruments, rotations
 from autoexp.training.learning import Training
 from autoexp.training.policies import Policy
 from virtual_stem.microscope import VirtualMicroscope
 
 N = 100
 PAIR = ("CAperture.y", "CAperture.x")
-ANGLE = np.deg2rad(30.0)
-TURN = np.array([[np.cos(ANGLE), -np.sin(ANGLE)], [np.sin(ANGLE), np.cos(ANGLE)]])
+TURN = rotations(np.deg2rad(30.0))
 
 
 def policy(gain=-TURN.T / 10, bias=(0.0, 0.0), **environment):
@@ -56,10 +55,9 @@ def filter_alone(*given):
 @pytest.mark.parametrize("ranges", [CLEAN, MESSY], ids=["clean", "messy"])
 @pytest.mark.parametrize("environment", [{}, {"rotation_deg": -80.0}, {"step_size": 300.0}, {"binning": 2}])
 def test_a_policy_steers_instruments_whose_axes_it_has_never_seen(ranges, environment):
-    angle = np.deg2rad(environment.get("rotation_deg", 30.0))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turn = rotations(np.deg2rad(environment.get("rotation_deg", 30.0)))
     able = policy(-turn.T / 10 / (environment.get("step_size", 100.0) / 100), **environment)
-    aligner, (first, later) = run(ranges, lambda *given: PolicyAligner(able, N, *given))
+    aligner, (first, later) = run(ranges, lambda *given: PolicyAligner(Trained(able), N, *given))
     assert first.aligned.all()
     assert later.aligned.all()
     assert not later.lost.any()
@@ -78,7 +76,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_policy_that_leads_elsewhere_is_overruled(name):
-    aligner, found = run(MESSY, lambda *given: PolicyAligner(BAD[name], N, *given))
+    aligner, found = run(MESSY, lambda *given: PolicyAligner(Trained(BAD[name]), N, *given))
     _, alone = run(MESSY, filter_alone)
     for with_it, without in zip(found, alone, strict=True):
         assert with_it.aligned.all()
@@ -89,7 +87,7 @@ def test_a_policy_that_leads_elsewhere_is_overruled(name):
 
 def test_the_filter_goes_the_last_way():
     """A policy that learned to stop eight bins from the goal, where three pixels are asked for."""
-    _, (first, later) = run(CLEAN, lambda *given: PolicyAligner(policy(tolerance=8.0), N, *given))
+    _, (first, later) = run(CLEAN, lambda *given: PolicyAligner(Trained(policy(tolerance=8.0)), N, *given))
     assert first.aligned.all()
     assert later.aligned.all()
 
