@@ -15,6 +15,10 @@ class RunLogError(AutoexpError):
     """A run folder cannot be read or written."""
 
 
+class DiskError(RunLogError):
+    """The disk refused a write, which may pass: nothing of it counts, and it may be tried again."""
+
+
 class InstrumentError(AutoexpError):
     """The instrument did not do what it was asked to."""
 

@@ -6,18 +6,27 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from autoexp.agent import Evidence
 from autoexp.instrument import EnergyCalibration, FrameOfReference
 from autoexp.plan import Acquisition, AgentSpec, AlignmentSpec, Budget, Fraction, Plan, Region
 from autoexp.scalarizers import Scalarizer
+from autoexp.text import Text, clean_tree
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of journals. 2 pays for every exposure before it begins (``exposure-begun``); 1 is read as before."""
 
 Phase = Literal["idle", "preparing", "running", "paused", "suspended", "finishing", "faulted"]
 Verb = Literal["start", "pause", "resume", "stop", "abort", "halt"]
 Ending = Literal["completed", "stopped", "aborted", "halted", "faulted", "discarded"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Electrons = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Number = Annotated[int, Field(ge=0, le=1 << 48)]
+Shift = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Tree = Annotated[dict[str, Any], BeforeValidator(clean_tree)]
+Place = tuple[Fraction, Fraction]
 
 
 class _Event(BaseModel):
@@ -28,15 +37,15 @@ class _Event(BaseModel):
 class ArrayRef(_Event):
     """An array in the run's folder: file name and checksum of its bytes."""
 
-    file: str
-    crc32: int
+    file: Text
+    crc32: Number
 
 
 class RecordRef(_Event):
     """One record of a stream of equal records: its number and the checksum of its bytes."""
 
-    index: int = Field(ge=0)
-    crc32: int
+    index: Number
+    crc32: Number
 
 
 # --- what the operator may ask for while it runs
@@ -92,15 +101,15 @@ class RemoveRegion(_Event):
     """Forget a region."""
 
     kind: Literal["remove-region"] = "remove-region"
-    id: str
+    id: Text
 
 
 class MeasureHere(_Event):
     """Measure at this position next, whatever the agent thinks."""
 
     kind: Literal["measure-here"] = "measure-here"
-    id: str
-    position: tuple[Fraction, Fraction]
+    id: Text
+    position: Place
 
 
 class Undo(_Event):
@@ -123,17 +132,37 @@ class Started(_Event):
 
     type: Literal["started"] = "started"
     format: int = FORMAT_VERSION
-    run_id: str
+    run_id: Text
     plan: Plan
-    software: dict[str, str]
-    instrument: dict[str, Any]
+    software: dict[Text, Text]
+    instrument: Tree
 
 
 class Snapshot(_Event):
     """The controls as they were found."""
 
     type: Literal["snapshot"] = "snapshot"
-    controls: dict[str, float]
+    controls: dict[Text, Finite]
+
+
+class ExposureBegun(_Event):
+    """An image of the specimen or of the beam is about to be taken: from here on its dose is on the account.
+
+    What comes of it (``prepared``, ``drifted``, ``looked``) settles what it really took. If nothing came, or the run
+    was cut off, it stays paid for.
+
+    Attributes:
+        what: which kind of exposure.
+        exposure_s: how long it is to last.
+        dose_e: electrons that it is to put into the specimen; 0 where the beam current is not known.
+        stood_s: how long the beam had stood on the specimen since the exposure before.
+    """
+
+    type: Literal["exposure-begun"] = "exposure-begun"
+    what: Literal["overview", "drift", "frame"]
+    exposure_s: Seconds
+    dose_e: Electrons
+    stood_s: Seconds = 0.0
 
 
 class Prepared(_Event):
@@ -141,13 +170,13 @@ class Prepared(_Event):
 
     type: Literal["prepared"] = "prepared"
     overview: ArrayRef
-    shape: tuple[int, int]
-    fov_nm: tuple[float, float] | None
-    center_nm: tuple[float, float] = (0.0, 0.0)
-    rotation_rad: float = 0.0
-    candidates: int
-    dose_e: float
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    shape: tuple[Number, Number]
+    fov_nm: tuple[Finite, Finite] | None
+    center_nm: tuple[Finite, Finite] = (0.0, 0.0)
+    rotation_rad: Finite = 0.0
+    candidates: Number
+    dose_e: Electrons
+    metadata: Tree = Field(default_factory=dict)
 
     def to_nm(self, position: tuple[float, float]) -> tuple[float, float] | None:
         """Distance (y, x) in nm of a fractional position from the field's corner; None where nothing is calibrated."""
@@ -158,12 +187,12 @@ class SpectraOpened(_Event):
     """The stream of spectra: how long each is, and the energy of its channels."""
 
     type: Literal["spectra-opened"] = "spectra-opened"
-    file: str
-    channels: int = Field(ge=1)
-    offset: float
-    scale: float
-    units: str
-    counts_per_electron: float | None
+    file: Text
+    channels: int = Field(ge=1, le=1 << 24)
+    offset: Finite
+    scale: Finite
+    units: Text
+    counts_per_electron: Finite | None
 
     @property
     def energy(self) -> npt.NDArray[np.float64]:
@@ -179,43 +208,46 @@ class Decided(_Event):
     """
 
     type: Literal["decided"] = "decided"
-    id: int
-    candidate: int | None
-    position: tuple[float, float]
-    reason: str
-    agent: str
+    id: Number
+    candidate: Number | None
+    position: Place
+    reason: Text
+    agent: Text
     mean: float | None = None
     std: float | None = None
     acquisition: float | None = None
-    request: str | None = None
-    known: int = 0
-    pending: tuple[int, ...] = ()
+    request: Text | None = None
+    known: Number = 0
+    pending: tuple[Number, ...] = ()
     decision_s: float = 0.0
 
 
 class Exposing(_Event):
-    """The shutter is about to open; from here on the specimen may have taken the dose.
+    """The shutter is about to open; from here on the specimen may have taken the dose, so it is on the account.
 
     The probe is at the decided position moved by ``shift``, fractions of the field: how far the specimen has drifted.
+    ``stood_s`` is how long the beam had stood on the specimen since the exposure before.
     """
 
     type: Literal["exposing"] = "exposing"
-    id: int
-    exposure_s: float
-    shift: tuple[float, float] = (0.0, 0.0)
+    id: Number
+    exposure_s: Seconds
+    shift: tuple[Shift, Shift] = (0.0, 0.0)
+    dose_e: Electrons = 0.0
+    stood_s: Seconds = 0.0
 
 
 class Measured(_Event):
     """A spectrum has been taken, saved and scored."""
 
     type: Literal["measured"] = "measured"
-    id: int
+    id: Number
     record: RecordRef
     value: float
     noise: float
     second: float | None = None
     second_noise: float = 0.0
-    dose_e: float
+    dose_e: Electrons
     waited_s: float = 0.0
 
 
@@ -223,21 +255,21 @@ class Failed(_Event):
     """Nothing usable came; whatever came is saved."""
 
     type: Literal["failed"] = "failed"
-    id: int
-    fault: str
-    message: str
+    id: Number
+    fault: Text
+    message: Text
     record: RecordRef | None = None
-    dose_e: float = 0.0
+    dose_e: Electrons = 0.0
 
 
 class Skipped(_Event):
     """A decision was not carried out; or, if ``exposed``, nobody knows what came of it."""
 
     type: Literal["skipped"] = "skipped"
-    id: int
-    reason: str
+    id: Number
+    reason: Text
     exposed: bool = False
-    dose_e: float = 0.0
+    dose_e: Electrons = 0.0
 
 
 class Steered(_Event):
@@ -245,7 +277,7 @@ class Steered(_Event):
 
     type: Literal["steered"] = "steered"
     command: Steering
-    refused: str | None = None
+    refused: Text | None = None
 
 
 class Commanded(_Event):
@@ -253,17 +285,17 @@ class Commanded(_Event):
 
     type: Literal["commanded"] = "commanded"
     verb: Verb
-    refused: str | None = None
+    refused: Text | None = None
 
 
 class Rescored(_Event):
     """New values of all measured points, by id, after the scalarizer changed."""
 
     type: Literal["rescored"] = "rescored"
-    values: dict[int, float]
-    noises: dict[int, float]
-    seconds: dict[int, float] = Field(default_factory=dict)
-    second_noises: dict[int, float] = Field(default_factory=dict)
+    values: dict[Number, float]
+    noises: dict[Number, float]
+    seconds: dict[Number, float] = Field(default_factory=dict)
+    second_noises: dict[Number, float] = Field(default_factory=dict)
 
 
 class PhaseChanged(_Event):
@@ -271,7 +303,7 @@ class PhaseChanged(_Event):
 
     type: Literal["phase"] = "phase"
     phase: Phase
-    reason: str = ""
+    reason: Text = ""
 
 
 class Predicted(_Event):
@@ -281,11 +313,11 @@ class Predicted(_Event):
     """
 
     type: Literal["predicted"] = "predicted"
-    after: int
+    after: Number
     array: ArrayRef
     coverage: float | None = None
-    density: dict[str, float] = Field(default_factory=dict)
-    shares: dict[str, float] = Field(default_factory=dict)
+    density: dict[Text, float] = Field(default_factory=dict)
+    shares: dict[Text, float] = Field(default_factory=dict)
 
     @property
     def evidence(self) -> Evidence | None:
@@ -297,7 +329,7 @@ class Warned(_Event):
     """Something that the operator should know and that did not stop the run."""
 
     type: Literal["warned"] = "warned"
-    message: str
+    message: Text
 
 
 class Drifted(_Event):
@@ -307,12 +339,12 @@ class Drifted(_Event):
     """
 
     type: Literal["drifted"] = "drifted"
-    shift: tuple[float, float]
+    shift: tuple[Shift, Shift]
     significance: float
     certain: bool
-    since_s: float
-    exposures: int
-    dose_e: float
+    since_s: Finite
+    exposures: Number
+    dose_e: Electrons
 
 
 class AlignmentBegun(_Event):
@@ -320,17 +352,17 @@ class AlignmentBegun(_Event):
 
     type: Literal["alignment-begun"] = "alignment-begun"
     spec: AlignmentSpec | None
-    reason: str
-    instrument: dict[str, Any] = Field(default_factory=dict)
+    reason: Text
+    instrument: Tree = Field(default_factory=dict)
 
 
 class Moving(_Event):
     """A control is about to be moved; written down before it is."""
 
     type: Literal["moving"] = "moving"
-    name: str
+    name: Text
     before: float
-    value: float
+    value: Finite
 
 
 class Looked(_Event):
@@ -345,7 +377,7 @@ class Looked(_Event):
     residual_px: float | None
     residual_mrad: float | None
     aligned: bool
-    dose_e: float = 0.0
+    dose_e: Electrons = 0.0
 
 
 class Aligned(_Event):
@@ -353,18 +385,22 @@ class Aligned(_Event):
 
     type: Literal["aligned"] = "aligned"
     success: bool
-    reason: str
-    frames: int
+    reason: Text
+    frames: Number
     rotation_deg: float | None = None
     px_per_unit: float | None = None
     mirrored: bool | None = None
 
 
 class Restored(_Event):
-    """The instrument was put back; what could not be is listed."""
+    """The instrument was put back; what could not be is listed.
+
+    ``stood_s`` is how long the beam had stood on the specimen since the last exposure.
+    """
 
     type: Literal["restored"] = "restored"
-    problems: list[str]
+    problems: list[Text]
+    stood_s: Seconds = 0.0
 
 
 class Finished(_Event):
@@ -372,12 +408,13 @@ class Finished(_Event):
 
     type: Literal["finished"] = "finished"
     ending: Ending
-    reason: str
+    reason: Text
 
 
 Event = Annotated[
     Started
     | Snapshot
+    | ExposureBegun
     | Prepared
     | SpectraOpened
     | Decided
@@ -411,7 +448,7 @@ class Record(_Event):
         elapsed_s: monotonic seconds since the run was opened, for durations.
     """
 
-    seq: int = Field(ge=0)
-    utc: str
-    elapsed_s: float
+    seq: Number
+    utc: Text
+    elapsed_s: Seconds
     event: Event

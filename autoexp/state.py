@@ -153,6 +153,8 @@ class RunState:
     spectra: ev.SpectraOpened | None = None
     points: dict[int, Point] = field(default_factory=dict)
     dose_e: float = 0.0
+    paid: dict[str, float] = field(default_factory=dict)
+    stood_s: float = 0.0
     elapsed_s: float = 0.0
     measuring_s: float = 0.0
     warnings: tuple[str, ...] = ()
@@ -249,8 +251,12 @@ def _apply(state: RunState, event: ev.Event) -> RunState:
             return replace(state, run_id=event.run_id, plan=event.plan, settings=Settings.of(event.plan))
         case ev.Snapshot():
             return replace(state, snapshot=dict(event.controls))
+        case ev.ExposureBegun():
+            paid = {**state.paid, event.what: event.dose_e}
+            stood_s = state.stood_s + event.stood_s
+            return replace(state, paid=paid, dose_e=state.dose_e + event.dose_e, stood_s=stood_s)
         case ev.Prepared():
-            return replace(state, prepared=event, dose_e=state.dose_e + event.dose_e)
+            return replace(_settled(state, "overview", event.dose_e), prepared=event)
         case ev.SpectraOpened():
             return replace(state, spectra=event)
         case ev.Decided():
@@ -266,7 +272,8 @@ def _apply(state: RunState, event: ev.Event) -> RunState:
             )
             return replace(state, points={**state.points, event.id: point})
         case ev.Exposing():
-            return _update(state, event.id, status="exposing", exposed=True)
+            state = replace(state, stood_s=state.stood_s + event.stood_s)
+            return _update(state, event.id, status="exposing", exposed=True, dose_e=event.dose_e)
         case ev.Measured():
             return _update(
                 state,
@@ -298,16 +305,24 @@ def _apply(state: RunState, event: ev.Event) -> RunState:
         case ev.Warned():
             return replace(state, warnings=(*state.warnings, event.message))
         case ev.Drifted():
-            return replace(state, looks=(*state.looks, event), dose_e=state.dose_e + event.dose_e)
+            return replace(_settled(state, "drift", event.dose_e), looks=(*state.looks, event))
         case ev.AlignmentBegun():
             return replace(state, aligning=True)
         case ev.Looked():
-            return replace(state, disk=event, dose_e=state.dose_e + event.dose_e)
+            return replace(_settled(state, "frame", event.dose_e), disk=event)
         case ev.Aligned():
             return replace(state, aligning=False, alignments=(*state.alignments, event))
+        case ev.Restored():
+            return replace(state, stood_s=state.stood_s + event.stood_s)
         case ev.Finished():
             return replace(state, finished=event)
     return state
+
+
+def _settled(state: RunState, what: str, dose_e: float) -> RunState:
+    """An exposure that was paid for beforehand, or never was (format 1), has really taken ``dose_e``."""
+    paid = dict(state.paid)
+    return replace(state, dose_e=state.dose_e + dose_e - paid.pop(what, 0.0), paid=paid)
 
 
 def _rescored(point: Point, event: ev.Rescored) -> Point:

@@ -98,7 +98,12 @@ def test_two_writers_are_one_too_many(tmp_path):
 def test_a_newer_format_is_refused_and_left_alone(finished, tmp_path):
     import zlib
 
-    first = (finished / EVENTS).read_bytes().splitlines()[0][9:].replace(b'"format":1', b'"format":2')
+    first = (
+        (finished / EVENTS)
+        .read_bytes()
+        .splitlines()[0][9:]
+        .replace(b'"format":%d' % ev.FORMAT_VERSION, b'"format":%d' % (ev.FORMAT_VERSION + 1))
+    )
     folder = tmp_path / "run"
     folder.mkdir()
     text = b"%08x %s\n" % (zlib.crc32(first), first)
