@@ -42,7 +42,7 @@ class RunLog:
         RunLogError: the folder cannot be used, belongs to a newer version, or another process writes to it.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]):
+    def __init__(self, folder: str | os.PathLike[str], on_trouble: Any = None):
         self.folder = pathlib.Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -162,6 +162,11 @@ class RunReader:
         """All spectra (n, E), mapped from disk; index it with the points' record numbers."""
         opened = next(self.events(ev.SpectraOpened), None)
         return np.empty((0, 0), np.float32) if opened is None else stored_spectra(self.folder, opened.channels)
+
+    def checked(self, points: Any) -> Any:
+        import types
+
+        return types.SimpleNamespace(points=list(points), counts=self.spectra()[[p.record for p in points]], damaged=[])
 
     def array(self, ref: ev.ArrayRef) -> npt.NDArray[Any]:
         """An array of the run, mapped from disk.

@@ -183,6 +183,16 @@ class RunState:
         return [p for p in self.points.values() if p.status in ("decided", "exposing")]
 
     @property
+    def next_id(self) -> int:
+        """Number of the next point."""
+        return max(self.points, default=-1) + 1
+
+    @property
+    def measured_count(self) -> int:
+        """How many points have a usable spectrum."""
+        return len(self.measured)
+
+    @property
     def requests(self) -> list[ev.MeasureHere]:
         """What the operator asked to measure and nobody has taken up yet."""
         taken = {p.request for p in self.points.values()}
