@@ -1,4 +1,4 @@
-"""The account of a run: electrons into the specimen, exposures, time, and how long the beam stood there between them."""
+"""The account of a run: electrons into the specimen, exposures, time, and how long the beam stood there between."""
 
 from __future__ import annotations
 
@@ -82,12 +82,5 @@ def usable_current(*currents_pA: float | None) -> float | None:
 
     Only such a current counts electrons: with any other a limit on the dose would be accepted and never reached.
     """
-    for current in currents_pA:
-        if (
-            isinstance(current, int | float)
-            and not isinstance(current, bool)
-            and math.isfinite(current)
-            and current > 0
-        ):
-            return float(current)
-    return None
+    numbers = (c for c in currents_pA if isinstance(c, int | float) and not isinstance(c, bool))
+    return next((float(c) for c in numbers if math.isfinite(c) and c > 0), None)

@@ -6,6 +6,7 @@ Every comparison is written so that a value that is no number refuses. What is r
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import numbers
 import time
@@ -162,7 +163,7 @@ class Controls:
         """Put controls back to values that they had, as found if none are given; returns what could not be, in words.
 
         That passes a closed gate, but not after a halt, and the check of every command: not beyond the site's limits,
-        nor in larger steps or faster. It ends after :data:`MOST_STEPS` steps of a control and :data:`PUT_BACK_S` in all.
+        nor in larger steps or faster. It ends after :data:`MOST_STEPS` steps of a control, and :data:`PUT_BACK_S`.
         """
         until_s = time.monotonic() + PUT_BACK_S
         wanted = self._found if values is None else values
@@ -197,7 +198,7 @@ class Controls:
                 raise LimitError(f"it reads {now:g}. {fault} Set it by hand")
             with contextlib.suppress(Exception):  # a full disk does not keep the instrument from being put back
                 self._on_move(name, before, wanted)
-            self._gate.send_back(lambda value=wanted: self._instrument.set(name, value), f"setting {name}")
+            self._gate.send_back(functools.partial(self._instrument.set, name, wanted), f"setting {name}")
             self._last_move_s[name] = self._clock()
         self._rest(limits.settle_s)
 

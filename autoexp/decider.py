@@ -195,7 +195,7 @@ class Decider:
         """Put settings in force; the agent is made anew and learns all outcomes again at its next decision."""
         assert state.settings is not None
         self._settings = state.settings
-        self._candidates = allowed_in(self._all, state)
+        self._candidates: Candidates = allowed_in(self._all, state)
         self._advisor = _Advisor()
         self._call: Call[Decision] | None = None
         self.set_aside = False

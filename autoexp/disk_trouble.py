@@ -48,9 +48,7 @@ class DiskTrouble:
         if self._tries <= QUIETLY:
             time.sleep(SOON_S)
             return not self._given_up()
-        self._show(
-            f"{self._told.rstrip('.')}. Nothing is exposed and all is kept until it can be written; then it goes on."
-        )
+        self._show(f"{self._told.rstrip('.')}. Nothing is exposed and all is kept until it can be written.")
         until_s = time.monotonic() + AGAIN_S
         while time.monotonic() < until_s:
             if self._given_up():

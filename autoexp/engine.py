@@ -107,7 +107,6 @@ class Engine:
         lock_folder: pathlib.Path | None = None,
     ):
         self._commands = CommandQueue()
-        self._guardian: Guardian | None = None  # type: ignore[assignment]  # until the plan is known
         self._cut_short: ev.Ending | None = None
         self._trouble = DiskTrouble(self._given_up, self._show_trouble)
         self._recorder = Recorder(folder, observers, self._trouble.wait, self._given_up)
@@ -215,8 +214,9 @@ class Engine:
 
     def _given_up(self) -> bool:
         """Whether nobody is to be waited for any more; whoever asks is alive."""
-        if self._guardian is not None:
-            self._guardian.heartbeat()
+        guardian: Guardian | None = getattr(self, "_guardian", None)  # there is none before the plan is known
+        if guardian is not None:
+            guardian.heartbeat()
         return self._cut_short is not None
 
     def _interrupted(self) -> bool:

@@ -111,9 +111,7 @@ class Gate:
                     raise GateClosedError(f"The run was ended; {what} had not returned.")
                 if self.late:
                     self._worker.leave()
-                    raise FrameTimeoutError(
-                        f"The instrument did not return from {what}; look whether it still answers."
-                    )
+                    raise FrameTimeoutError(f"The instrument did not return from {what}; does it still answer?")
         finally:
             self._due_s = None
             self.heard_s = time.monotonic()

@@ -498,9 +498,7 @@ def check_field(overview: Overview) -> None:
     if frame is not None:
         numbers = (*frame.fov_nm, *frame.center_nm, frame.rotation_rad)
         if not (all(math.isfinite(n) for n in numbers) and min(frame.fov_nm) > 0):
-            raise BadFrameError(
-                f"The overview's calibration is not usable ({frame}); look at the scan, then start again."
-            )
+            raise BadFrameError(f"The overview's calibration is not usable ({frame}); look at the scan.")
 
 
 def check_frame(spectrum: Spectrum) -> None:

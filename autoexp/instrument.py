@@ -137,8 +137,10 @@ def told_exposure_s(metadata: Any) -> float | None:
     """The exposure that Swift's metadata tell (``hardware_source.exposure``, s); None where they tell none."""
     source = metadata.get("hardware_source") if isinstance(metadata, Mapping) else None
     told = source.get("exposure") if isinstance(source, Mapping) else None
-    usable = isinstance(told, numbers.Real) and not isinstance(told, bool) and math.isfinite(told) and told >= 0
-    return float(told) if usable and told is not None else None
+    if not isinstance(told, numbers.Real) or isinstance(told, bool):
+        return None
+    seconds = float(told)
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
 @runtime_checkable

@@ -170,9 +170,7 @@ class Recorder:
         found = RunReader(self.folder).checked(self.state.measured)
         if found.damaged:
             names = ", ".join(str(p.id + 1) for p in found.damaged)
-            self.append(
-                ev.Warned(message=f"The stored spectra of points {names} are damaged and cannot be scored anew.")
-            )
+            self.append(ev.Warned(message=f"The stored spectra of points {names} are damaged and have no score."))
         first, second = self._scores(found.counts)
         ids = [p.id for p in found.points]
         lost = dict.fromkeys((p.id for p in found.damaged), float("nan"))

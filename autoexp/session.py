@@ -24,8 +24,8 @@ from autoexp.engine import Engine
 from autoexp.errors import GuardianError, InstrumentError, PlanError, RunLogError
 from autoexp.instrument import Identity
 from autoexp.limits import site_limits
+from autoexp.observers import Observer
 from autoexp.plan import InstrumentSpec, Plan, VirtualInstrument
-from autoexp.recorder import Observer
 from autoexp.runlog import EVENTS, RunReader
 from autoexp.state import RunState, fold
 
