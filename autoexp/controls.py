@@ -176,6 +176,8 @@ class Controls:
                 now = self._read_back(name)
                 if _close(now, value, limits.readback_tolerance):
                     return None
+                if fault := self._fault(name, value):
+                    raise LimitError(f"it reads {now:g}. {fault} Set it by hand")
                 self._walk(name, now, value, limits, until_s)
             now = self._read_back(name)
             if _close(now, value, limits.readback_tolerance):

@@ -125,10 +125,10 @@ def stays_inside(shifts: Iterable[tuple[float, float]], positions: npt.NDArray[n
 
 
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A view that cannot be written to, for code that is not ours; the array itself stays as it is."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
+    """The same values where nobody can write to them, for code that is not ours; the array itself stays as it is."""
+    if isinstance(array, np.memmap) and array.mode == "r":
+        return array
+    return np.asarray(memoryview(array).toreadonly())  # unlike a view it cannot be made writeable again
 
 
 def check_image(image: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

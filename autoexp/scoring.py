@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoexp.errors import AutoexpError
+from autoexp.patches import read_only
 from autoexp.scalarizers import Scalarizer, Scores
 from autoexp.threads import Worker
 
@@ -48,7 +49,7 @@ class Scorer:
             ScoreTimeoutError: it took too long, or nobody waits any more.
             Exception: whatever the scalarizer raises.
         """
-        spectra, energy_eV = _read_only(spectra), _read_only(energy_eV)
+        spectra, energy_eV = read_only(np.asarray(spectra)), read_only(energy_eV)
 
         def work() -> Scores:
             scalarizer.check_axis(energy_eV)
@@ -66,13 +67,6 @@ class Scorer:
     def close(self) -> None:
         """Let go of the thread."""
         self._worker.leave()
-
-
-def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A view that cannot be written to, whoever it is handed to."""
-    view = np.asarray(array).view()
-    view.flags.writeable = False
-    return view
 
 
 def _checked(scores: Scores, count: int) -> Scores:
