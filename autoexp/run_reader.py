@@ -118,7 +118,7 @@ class RunReader:
     def spectra(self) -> Counts:
         """All spectra (n, E); index them with the points' record numbers.
 
-        A row is NaN where the record fails its checksum, or no event names it. :meth:`checked` names the points.
+        A row is NaN where the record fails its checksum, or not exactly one point names it. :meth:`checked` names the points.
 
         Raises:
             RunLogError: see :meth:`checked`.
@@ -126,7 +126,8 @@ class RunReader:
         opened = next(self.events(ev.SpectraOpened), None)
         if opened is None:
             return np.empty((0, 0), np.float32)
-        named = list({(ref.index, ref.crc32) for ref in self._refs.values()})
+        claimed = Counter((ref.index, ref.crc32) for ref in self._refs.values())
+        named = [name for name, times in claimed.items() if times == 1]
         good, rows = _good_records(self.folder, opened.channels, named)
         whole = record_count(self.folder, opened.channels)
         try:
