@@ -30,8 +30,9 @@ from autoexp.instrument import Identity, Overview
 from autoexp.limits import site_limits
 from autoexp.lock import InstrumentLock
 from autoexp.plan import OverviewSpec, Region
+from autoexp.run_folders import make_run_folder
 from autoexp.runlog import RunReader
-from autoexp.state import RunState, fold
+from autoexp.state import RunState
 from autoexp.status import Status
 from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences
@@ -148,7 +149,7 @@ class Experiment:
             regions = self._regions(overview_item)
             identity = instrument.identity
             plan = self._form.make_plan(_("Autonomous experiment"), identity.scan, identity.camera, regions)
-            folder = new_run_folder(preferences.load().runs)
+            folder = make_run_folder(preferences.load().runs)
             overview = self.taken.overview if overview_item is not None and self.taken else None
             self._launch(instrument, folder, plan=plan, overview=overview, overview_item=overview_item)
             if regions and overview_item is None:
@@ -466,7 +467,7 @@ def read_run(folder: pathlib.Path) -> tuple[RunState, bool, Prediction | None]:
         RunLogError: it cannot be read.
     """
     reader = RunReader(folder)
-    state = fold(reader.records)
+    state = reader.state
     simulated = any(started.instrument.get("simulated", False) for started in reader.events(ev.Started))
     prediction = None
     if state.predicted is not None:
@@ -485,13 +486,3 @@ def record_overview(instrument: typing.Any, limits: typing.Any, spec: OverviewSp
             return guardian.overview(spec)
         finally:
             guardian.restore()
-
-
-def new_run_folder(root: pathlib.Path) -> pathlib.Path:
-    """A folder that does not exist yet, named after the time."""
-    name = time.strftime("%Y%m%d-%H%M%S")
-    folder = root / name
-    number = 2
-    while folder.exists():
-        folder, number = root / f"{name}-{number}", number + 1
-    return folder
