@@ -39,7 +39,7 @@ from autoexp.unfinished import UnfinishedRun, close_unfinished, find_unfinished
 from nionswift_plugin.autoexp_ui import devices as devices_module
 from nionswift_plugin.autoexp_ui import form as form_module
 from nionswift_plugin.autoexp_ui import live_data as live_data_module
-from nionswift_plugin.autoexp_ui import live_items, pauses, steering, steering_sync, workspace
+from nionswift_plugin.autoexp_ui import live_items, pauses, steering, steering_sync, waiting, workspace
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 log = logging.getLogger(__name__)
@@ -236,10 +236,9 @@ class Experiment:
     def close(self) -> None:
         """The window goes: end the run, put the instrument back, let go of everything."""
         engine, self._engine = self._engine, None
-        if engine is not None and engine.status.ending is None:
-            engine.abort()
-            if not engine.join(CLOSE_S):
-                log.warning("The run %s has not ended within %g s.", engine.folder, CLOSE_S)
+        going_on = engine is not None and engine.status.ending is None
+        if engine is not None and going_on and not waiting.within(CLOSE_S, engine.abort, engine.join):
+            log.warning("The run %s has not ended within %g s.", engine.folder, CLOSE_S)
         if self._task is not None:
             self._task.cancel()
             self._task = None
