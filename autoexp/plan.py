@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from autoexp.documents import parse_json, read_json, shown
 from autoexp.errors import PlanError
-from autoexp.fields import Fraction, Name, Number, Seed, Whole, explain
+from autoexp.fields import Fraction as Fraction
+from autoexp.fields import Name, Number, Seed, Whole
+from autoexp.fields import explain as explain
 from autoexp.scalarizers import Scalarizer, Window
 
 MAX_CANDIDATES = 4_000_000

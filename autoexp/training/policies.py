@@ -135,7 +135,9 @@ def _check_header(content: bytes, count: int) -> None:
     if length > min(MAX_CARD_BYTES, len(content) - 8):
         raise ValueError(f"{WEIGHTS} has a header of {length:,} bytes, more than there are.")
     header = parse_json(content[8 : 8 + length], f"The header of {WEIGHTS}", MAX_CARD_BYTES)
-    about = {name: tensor for name, tensor in header.items() if name != "__metadata__"} if isinstance(header, dict) else {}
+    about = (
+        {name: tensor for name, tensor in header.items() if name != "__metadata__"} if isinstance(header, dict) else {}
+    )
     if set(about) != {f"{i}.{part}" for i in range(count) for part in ("weight", "bias")}:
         raise ValueError(f"{WEIGHTS} does not hold the {count} layers of which {CARD} speaks.")
     sizes = [_size(name, tensor) for name, tensor in about.items()]
@@ -145,11 +147,11 @@ def _check_header(content: bytes, count: int) -> None:
 
 def _size(name: str, tensor: Any) -> int:
     """Bytes of a tensor, as the header says."""
-    shape = tensor.get("shape") if isinstance(tensor, dict) else None
+    shape: Any = tensor.get("shape") if isinstance(tensor, dict) else None
     whole = isinstance(shape, list) and all(type(n) is int and 1 <= n <= MAX_WIDTH for n in shape)
     if not whole or len(shape) != (2 if name.endswith("weight") else 1) or tensor.get("dtype") != "F32":
         raise ValueError(f"{name} in {WEIGHTS} is no layer of 1 to {MAX_WIDTH} neurons in float32.")
-    return 4 * math.prod(shape)
+    return 4 * int(math.prod(shape))
 
 
 def _check(layers: Sequence[tuple[Array, Array]]) -> None:

@@ -221,13 +221,13 @@ def keep(result: Result, folder: pathlib.Path) -> Row:
         for name, content in files.items():
             _write(made / pathlib.PurePath(name).name, content)
         made.chmod(0o755)
-        _sync_folder(made)
+        _fsync_folder(made)
         _remove(final)  # one that failed before, or is damaged
         os.replace(made, final)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
-    _sync_folder(folder)
+    _fsync_folder(folder)
     return read_row(final) or {}
 
 
@@ -339,7 +339,7 @@ def _write(path: pathlib.Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: pathlib.Path) -> None:
+def _fsync_folder(folder: pathlib.Path) -> None:
     """Make the names in a folder last; Windows does so by itself, and cannot be asked to."""
     if os.name == "posix":
         opened = os.open(folder, os.O_RDONLY)
