@@ -95,4 +95,4 @@ def _stored(reader: RunReader) -> npt.NDArray[np.float32]:
 
 
 def _crc(spectrum: npt.NDArray[np.float32]) -> int:
-    return zlib.crc32(memoryview(np.ascontiguousarray(spectrum)))
+    return zlib.crc32(spectrum.tobytes())

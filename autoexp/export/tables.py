@@ -6,7 +6,7 @@ import csv
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -84,26 +84,23 @@ def export_csv(
 def write_table(path: pathlib.Path, heads: Row, rows: Rows) -> None:
     """Write a table in one step and read it back; ``rows`` is called for either.
 
+    Text in it has to be harmless already: see :func:`autoexp.export.strange.cell`.
+
     Raises:
         ExportError: it cannot be written, or does not read back the same; an older file stays.
     """
     with replace_file(path) as temporary:
         with open(temporary, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(_cells(heads, rows))
+            csv.writer(file).writerows(chain([heads], rows()))
         _read_back(temporary, path, heads, rows)
-
-
-def _cells(heads: Row, rows: Rows) -> Iterator[list[object]]:
-    return ([cell(value) for value in line] for line in chain([heads], rows()))
 
 
 def _read_back(temporary: pathlib.Path, path: pathlib.Path, heads: Row, rows: Rows) -> None:
     with open(temporary, newline="", encoding="utf-8") as file:
-        pairs = zip_longest(csv.reader(file), _cells(heads, rows))
-        if not all(wanted is not None and found == [_text(value) for value in wanted] for found, wanted in pairs):
-            raise ExportError(
-                f"{path.name} did not read back as it was written; nothing was replaced. Is the disk full?"
-            )
+        pairs = zip_longest(csv.reader(file), chain([heads], rows()))
+        same = all(wanted is not None and found == list(map(_text, wanted)) for found, wanted in pairs)
+    if not same:
+        raise ExportError(f"{path.name} did not read back as it was written; nothing was replaced. Is the disk full?")
 
 
 def _text(value: Any) -> str:
@@ -114,10 +111,9 @@ def _point_rows(reader: RunReader, state: RunState) -> list[Row]:
     settled, damaged = _settled(reader), set(damaged_points(reader, state))
     settings = state.settings
     units = settings.scalarizer.units if settings else "", settings.second.units if settings and settings.second else ""
-    return [
-        _row(point, units, state.prepared, settled.get(point.id), point.id in damaged)
-        for point in state.points.values()
-    ]
+    points = state.points.values()
+    rows = (_row(point, units, state.prepared, settled.get(point.id), point.id in damaged) for point in points)
+    return [[cell(value) for value in row] for row in rows]
 
 
 def _row(
@@ -162,5 +158,5 @@ def _spectra_table(reader: RunReader, state: RunState) -> tuple[Row, Rows]:
     if opened is None:
         return ["energy"], list
     found = checked(reader, state.points)
-    heads = [f"energy_{opened.units}", *(f"point_{i + 1}" for i in found.points)]
+    heads = [cell(f"energy_{opened.units}"), *(f"point_{i + 1}" for i in found.points)]
     return heads, lambda: ([float(e), *c.tolist()] for e, c in zip(opened.energy, found.counts.T, strict=True))
