@@ -46,6 +46,7 @@ SITE = SiteLimits(
     controls={name: ControlLimits(low=-0.15, high=0.15, step=0.2, tolerance=1e-9) for name in PAIR},
 )
 LOW, HIGH = Window(low_eV=1.1, high_eV=1.7), Window(low_eV=2.0, high_eV=2.6)
+REGION = p.Region(id="half", kind="exclude", top=0.0, left=0.0, bottom=1.0, right=0.4)
 COMPROMISE = p.DeepKernelAgent(acquisition=p.ExpectedHypervolumeImprovement(second_goal="minimize"), seeds=3)
 
 
@@ -96,9 +97,8 @@ def drifting(folder: pathlib.Path) -> None:
 
 def steered(folder: pathlib.Path) -> None:
     """Two values; regions, another scalarizer, a request, and taking back."""
-    region = p.Region(id="half", kind="exclude", top=0.0, left=0.0, bottom=1.0, right=0.4)
     asks = {
-        2: lambda engine: engine.steer(ev.AddRegion(region=region)),
+        2: lambda engine: engine.steer(ev.AddRegion(region=REGION)),
         4: lambda engine: engine.steer(ev.SetScalarizer(scalarizer=Window(low_eV=3.4, high_eV=3.8))),
         5: lambda engine: engine.steer(ev.MeasureHere(id="here", position=(0.5, 0.75))),
         6: lambda engine: engine.steer(ev.Undo()),
@@ -124,12 +124,12 @@ def alignments(folder: pathlib.Path) -> None:
 
 
 PLANS = {
-    "grid": {"agent": p.GridAgent(), "regions": (p.Region(id="a", kind="include", top=0, left=0, bottom=1, right=0.5),)},
+    "grid": {"agent": p.GridAgent(), "regions": (REGION,)},
     "random": {"agent": p.RandomAgent(), "fallback": "pause", "resume_after_s": 30.0},
     "list": {"agent": p.ListAgent(positions=((0.25, 0.5), (1.0, 0.0)))},
     "features": {"agent": p.FeatureAgent(size_px=3, polarity="dark"), "drift": p.DriftCheck(every=5)},
     "deep-kernel": {
-        "agent": p.DeepKernelAgent(acquisition=p.ExpectedImprovement(xi=0.1), stop=p.StopRule(), costs=p.Costs(travel=1)),
+        "agent": p.DeepKernelAgent(acquisition=p.ExpectedImprovement(), stop=p.StopRule(), costs=p.Costs(travel=1)),
         "align": p.AlignmentStage(spec=BEAM, every=10),
         "limits": p.UserLimits(max_exposure_s=1.0, controls={"CAperture.y": (-0.1, 0.1)}),
         "instrument": p.SwiftInstrument(camera="eels"),
@@ -138,7 +138,7 @@ PLANS = {
     "joined": {"agent": p.DeepKernelAgent(kernel="joined", acquisition=p.MaximumVariance())},
     "improvement": {"agent": p.DeepKernelAgent(acquisition=p.ProbabilityOfImprovement())},
     "compromise": {"agent": COMPROMISE, "second": HIGH, "budget": p.Budget(points=7, time_s=60.0, dose_e=1e9)},
-}  # fmt: skip
+}
 
 
 def policy(folder: pathlib.Path) -> None:
