@@ -70,5 +70,5 @@ class InstrumentLock:
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))
             return f"{note['holder']} (process {note['pid']})"
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return "another run"

@@ -31,7 +31,7 @@ class Scores(NamedTuple):
 
 
 class _Scalarizer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     def values(self, spectra: Spectra, energy_eV: Array) -> Array:
         """Values (n,) of spectra (n, E) on the axis (E,)."""
