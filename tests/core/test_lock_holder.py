@@ -42,3 +42,11 @@ def test_another_thread_may_give_it_back(locks):
         InstrumentLock(STEM, "Panel 2", locks).acquire()
     lock.release()
     InstrumentLock(STEM, "Panel 2", locks).acquire()
+
+
+def test_it_is_given_back_where_it_ends(locks):
+    lock = InstrumentLock(STEM, "Panel 1", locks)
+    with lock:
+        pass
+    InstrumentLock(STEM, "Panel 2", locks).acquire()
+    del lock  # had it been thrown away before, it would have been given back in any case

@@ -109,7 +109,7 @@ def test_abort_cuts_an_exposure_short(stem):
     begun = time.monotonic()
     with pytest.raises(AbortedError):
         instrument.spectrum((0.5, 0.5), SpectrumSpec(exposure_s=100))
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 5.0  # of 10
     instrument.close()
 
 
