@@ -183,6 +183,15 @@ class Decider:
         self._clock = clock
         self.configure(state)
 
+    def configure(self, state: RunState) -> None:
+        """Put settings in force; the agent is made anew and learns all outcomes again at its next decision."""
+        assert state.settings is not None
+        self._settings = state.settings
+        self._candidates = allowed_in(self._all, state)
+        self._advisor = _Advisor()
+        self._call: Call[Decision] | None = None
+        self.set_aside = False
+
     def follow(self, state: RunState) -> None:
         """Take drift into account; the agent is only made anew if other candidates are in the field than before."""
         now = allowed_in(self._all, state)
@@ -190,15 +199,6 @@ class Decider:
             self.configure(state)
         else:
             self._candidates = now  # a position that is no candidate's may leave the field all the same
-
-    def configure(self, state: RunState) -> None:
-        """Put settings in force; the agent is made anew and learns all outcomes again at its next decision."""
-        assert state.settings is not None
-        self._settings = state.settings
-        self._candidates: Candidates = allowed_in(self._all, state)
-        self._advisor = _Advisor()
-        self._call: Call[Decision] | None = None
-        self.set_aside = False
 
     def prepare(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Make the agent, which on a large overview takes minutes, before the first decision has a deadline.

@@ -128,7 +128,8 @@ def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The same values where nobody can write to them, for code that is not ours; the array itself stays as it is."""
     if isinstance(array, np.memmap) and array.mode == "r":
         return array
-    return np.asarray(memoryview(array).toreadonly())  # unlike a view it cannot be made writeable again
+    buffer: Any = array
+    return np.asarray(memoryview(buffer).toreadonly())  # unlike a view it cannot be made writeable again
 
 
 def check_image(image: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

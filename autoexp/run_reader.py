@@ -118,7 +118,8 @@ class RunReader:
     def spectra(self) -> Counts:
         """All spectra (n, E); index them with the points' record numbers.
 
-        A row is NaN where the record fails its checksum, or not exactly one point names it. :meth:`checked` names the points.
+        A row is NaN where the record fails its checksum, or not exactly one point names it; :meth:`checked` names
+        the points.
 
         Raises:
             RunLogError: see :meth:`checked`.

@@ -323,7 +323,7 @@ def test_an_experiment_aligns_first_as_the_panel_says_and_looks_again(window, be
     monkeypatch.setattr(ui, "get_persistent_string", lambda key, default=None: beam.form._stored.value)
     window.handler.handle_start(None)
     seen = set()
-    window.until(lambda: seen.add(window.handler.texts.headline.value) or not window.experiment.running, 30)
+    window.until(lambda: seen.add(window.handler.texts.headline.value) or not window.experiment.running)
     engine = window.experiment.engine
     assert engine.plan.align.spec.tolerance_px == 0.8
     assert engine.status.ending == "completed"
