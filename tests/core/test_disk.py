@@ -1,136 +1,196 @@
-"""Finding the bright-field disk on a frame."""
+"""A disk that refuses, once or for good, at any write of a run: nothing is lost, nothing is exposed meanwhile."""
 
 from __future__ import annotations
 
-import numpy as np
+import errno
+import os
+import time
+
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import ndimage, special
+from helpers import plan, run, until
 
-from autoexp.disk import center_of_mass, find_disk
+from autoexp import events as ev
+from autoexp.engine import Engine
+from autoexp.errors import RunLogError
+from autoexp.plan import Budget, DeepKernelAgent
+from autoexp.runlog import RunLog, RunReader, read_events
+from autoexp.state import fold
 
-SIDE = 200
-
-
-def frame(center, radius, counts=30.0, ground=1.0, edge=1.0, side=SIDE, seed=0):
-    """A disk with a soft edge, in Poisson noise."""
-    y, x = np.mgrid[:side, :side]
-    inside = special.expit((radius - np.hypot(y - center[0], x - center[1])) / edge)
-    return np.random.default_rng(seed).poisson(ground + counts * inside).astype(np.float64)
+POINTS = 4
+LONG = "AUTOEXP_FUZZ" in os.environ
+GIVEN = plan(budget=Budget(points=POINTS), agent=DeepKernelAgent(seeds=2))
 
 
-def off(found, center):
-    return float(np.hypot(found.center[0] - center[0], found.center[1] - center[1]))
+class Disk:
+    """Lets the n-th operation of a kind fail, or that and all that follow, until it is mended."""
+
+    def __init__(self, patch, kind, number, for_good):
+        self.kind, self.number, self.for_good, self.count = kind, number, for_good, 0
+        self._own = {"fsync": os.fsync, "replace": os.replace, "truncate": os.ftruncate}
+        patch.setattr(os, "fsync", lambda fd: self._do("fsync", fd))
+        patch.setattr(os, "replace", lambda *paths: self._do("replace", *paths))
+        patch.setattr(os, "ftruncate", lambda *given: self._do("truncate", *given))
+        self._write = RunLog._write
+        patch.setattr(RunLog, "_write", lambda log, file, data: self._half(log, file, data))
+
+    @property
+    def fails(self):
+        return self.count >= self.number if self.for_good else self.count == self.number
+
+    def mend(self):
+        self.number = 10**9
+
+    def _do(self, name, *given):
+        if name == self.kind or (name == "truncate" and self.kind == "write and truncate" and self.fails):
+            self.count += name == self.kind
+            if self.fails:
+                raise OSError(errno.EIO, "Input/output error")
+        return self._own[name](*given)
+
+    def _half(self, log, file, data):
+        if not self.kind.startswith("write"):
+            return self._write(log, file, data)
+        self.count += 1
+        if not self.fails:
+            return self._write(log, file, data)
+        return self._write(log, _Full(file), data)
 
 
-@given(st.floats(60, 140), st.floats(60, 140), st.floats(12, 50), st.floats(0.5, 200), st.integers(0, 100))
-@settings(max_examples=40, deadline=None)
-def test_a_disk_is_found_as_precisely_as_its_counts_allow(y, x, radius, counts, seed):
-    found = find_disk(frame((y, x), radius, counts, ground=counts / 20, seed=seed))
-    if counts * np.pi * radius**2 < 1500 and found is None:
-        return  # too few counts to tell
-    assert found is not None
-    # an edge of so many counts a pixel, along so many pixels
-    bound = 6 / np.sqrt(counts * radius) + 0.05
-    assert off(found, (y, x)) < bound
-    assert found.radius == pytest.approx(radius, abs=2 * bound + 0.3)
-    assert max(found.std) < bound
-    assert found.visible > 0.99
+class _Full:
+    """A file on a disk that has room for half of what is written."""
+
+    def __init__(self, file):
+        self._file, self._begun = file, False
+
+    def fileno(self):
+        return self._file.fileno()
+
+    def write(self, data):
+        if self._begun:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._begun = True
+        return self._file.write(bytes(data[: max(1, len(data) // 2)]))
 
 
-@given(st.floats(-8, 208), st.floats(40, 160), st.floats(20, 50), st.booleans())
-@settings(max_examples=40, deadline=None)
-def test_a_disk_that_is_cut_off_keeps_its_centre(a, b, radius, swapped):
-    center = (a, b) if swapped else (b, a)
-    found = find_disk(frame(center, radius))
-    assert found is not None
-    assert off(found, center) < 1.0
-    if not 0 <= a <= SIDE:
-        assert found.visible < 0.55
-        whole = center_of_mass(frame(center, radius))
-        assert np.hypot(whole[0] - center[0], whole[1] - center[1]) > 5  # which is why it is not the measure
+def operations(kind, instrument, tmp_path, locks):
+    """How many operations of a kind a run has, with nothing in its way."""
+    with pytest.MonkeyPatch.context() as patch:
+        disk = Disk(patch, kind, 10**9, False)
+        run(GIVEN, instrument, tmp_path / "whole", locks)
+    return disk.count
 
 
-def test_errors_are_as_large_as_is_said():
-    said, are = [], []
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        center = rng.uniform(60, 140, 2)
-        found = find_disk(frame(center, 30.0, counts=10, seed=seed))
-        said.append(found.std)
-        are.append(np.subtract(found.center, center))
-    ratio = np.sqrt(np.mean(np.square(are))) / np.sqrt(np.mean(np.square(said)))
-    assert 0.7 < ratio < 1.6
+def positions(count):
+    """All of them, or those at the beginning, in the middle and at the end."""
+    some = {1, 2, 3, 4, count // 3, count // 2, count - 3, count - 1, count}
+    return range(1, count + 1) if LONG else sorted(some - {0})
 
 
-@pytest.mark.parametrize(
-    "empty",
-    [
-        np.zeros((SIDE, SIDE)),
-        np.full((SIDE, SIDE), 7.0),
-        np.full((SIDE, SIDE), np.nan),
-        np.linspace(0, 100, SIDE)[:, None] + np.zeros((SIDE, SIDE)),
-        np.eye(SIDE) * 50,
-    ],
-    ids=["dark", "all bright", "no numbers", "a gradient", "a line"],
-)
-def test_where_there_is_no_disk_there_is_none(empty):
-    assert find_disk(empty) is None
-    noisy = np.random.default_rng(0).poisson(np.nan_to_num(empty) + 2.0)
-    assert find_disk(noisy) is None
+KINDS = ["write", "fsync", "replace", "write and truncate"]
 
 
-def test_noise_is_hardly_ever_taken_for_a_disk():
-    found = 0
-    for seed in range(150):
-        rng = np.random.default_rng(seed)
-        image = rng.poisson(rng.choice([0.02, 0.5, 10.0, 1000.0]), (SIDE, SIDE)).astype(float)
-        image[rng.integers(SIDE, size=5), rng.integers(SIDE, size=5)] = 1e5
-        found += find_disk(image) is not None
-    assert found == 0
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_passing_error_costs_nothing(kind, instrument, tmp_path, locks):
+    for number in positions(operations(kind, instrument, tmp_path, locks)):
+        instrument.commands.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            Disk(patch, kind, number, False)
+            engine = run(GIVEN, instrument, tmp_path / f"run{number}", locks)
+        assert engine.error is None, (number, engine.error)
+        assert engine.status.ending == "completed", (number, engine.status.reason)
+        state = fold(RunReader(engine.folder).records)
+        assert state.finished.ending == "completed"
+        assert len(state.measured) == POINTS
+        assert [kind for kind, _ in instrument.commands].count("spectrum") == POINTS
+        assert len(RunReader(engine.folder).checked(state.measured).points) == POINTS
 
 
-def test_hot_pixels_saturation_and_what_the_specimen_writes_into_it_do_not_move_it():
-    center = (90.3, 111.8)
-    plain = frame(center, 35.0, counts=60)
-    rng = np.random.default_rng(1)
-    hot = plain.copy()
-    hot[rng.integers(SIDE, size=40), rng.integers(SIDE, size=40)] = 60_000
-    assert off(find_disk(hot), center) < 0.2
-    assert off(find_disk(np.minimum(plain, 50)), center) < 0.2
-    shadow = 1 + 0.2 * ndimage.gaussian_filter(rng.normal(size=(SIDE, SIDE)), 4) / 0.07
-    assert off(find_disk(plain * np.clip(shadow, 0.3, 2)), center) < 1.0
-    broken = plain.copy()
-    broken[:, 50] = np.nan
-    assert off(find_disk(broken), center) < 0.2
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_disk_that_is_full_for_good_loses_nothing_and_exposes_nothing(kind, instrument, tmp_path, locks):
+    count = operations(kind, instrument, tmp_path, locks)
+    for number in positions(count):
+        instrument.commands.clear()
+        acknowledged = []
+        folder = tmp_path / f"run{number}"
+        with pytest.MonkeyPatch.context() as patch:
+            Disk(patch, kind, number, True)
+            try:
+                engine = Engine(
+                    GIVEN,
+                    instrument,
+                    folder,
+                    lock_folder=locks,
+                    beam_current_pA=50.0,
+                    observers=(lambda record, state, told=acknowledged: told.append(record),),
+                )
+            except RunLogError:
+                continue  # refused before anything moved
+            engine.start()
+            until(lambda: engine.join(0) or engine.waits_for_disk, 30)  # noqa: B023
+            exposed = sum(what == "spectrum" for what, _ in instrument.commands)
+            time.sleep(0.05)
+            assert sum(what == "spectrum" for what, _ in instrument.commands) == exposed
+            engine.abort()
+            assert engine.join(20)
+            opened = ("open", None) in instrument.commands
+            assert not opened or ("close", None) in instrument.commands
+        records, _ = read_events(folder)
+        assert records[: len(acknowledged)] == acknowledged, number
+        if not records or any(isinstance(r.event, ev.Finished) for r in records):
+            continue
+        resumed = run(None, instrument, folder, locks)
+        assert resumed.status.ending in ("completed", "aborted"), resumed.error
+        positions_exposed = [where for what, where in instrument.commands if what == "spectrum"]
+        assert len(set(positions_exposed)) == len(positions_exposed), number
 
 
-@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e6])
-@pytest.mark.parametrize("offset", [0.0, -3.0, 1e3])
-def test_units_and_dark_level_do_not_matter(scale, offset):
-    center = (80.0, 120.0)
-    found = find_disk((frame(center, 30.0) + offset) * scale)
-    assert off(found, center) < 0.3
-    assert found.brightness == pytest.approx(30.0 * scale, rel=0.05)
+def test_a_run_waits_for_room_and_goes_on_by_itself(instrument, tmp_path, locks):
+    with pytest.MonkeyPatch.context() as patch:
+        disk = Disk(patch, "write", 14, True)
+        engine = Engine(GIVEN, instrument, tmp_path / "run", lock_folder=locks, beam_current_pA=50.0)
+        engine.start()
+        until(lambda: engine.status.phase == "suspended", 30)
+        assert "No space left" in engine.status.reason
+        assert "free there" in engine.status.reason
+        assert engine.waits_for_disk
+        disk.mend()
+        assert engine.join(30)
+    assert engine.status.ending == "completed"
+    assert len(engine.state.measured) == POINTS
+    assert any("could not be written" in warning for warning in engine.state.warnings)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
-def test_frames_of_any_kind_of_number(dtype):
-    assert off(find_disk(frame((80, 120), 30.0).astype(dtype)), (80, 120)) < 0.3
+def test_a_stop_while_the_disk_is_full_gives_the_instrument_back_and_waits(instrument, tmp_path, locks):
+    with pytest.MonkeyPatch.context() as patch:
+        disk = Disk(patch, "write", 14, True)
+        engine = Engine(GIVEN, instrument, tmp_path / "run", lock_folder=locks, beam_current_pA=50.0)
+        engine.start()
+        until(lambda: engine.waits_for_disk, 30)
+        engine.stop()
+        until(lambda: ("close", None) in instrument.commands, 10)
+        assert not engine.join(0.3)
+        disk.mend()
+        assert engine.join(30)
+    assert engine.status.ending == "stopped"
+    exposed = [p for p in engine.state.points.values() if p.exposed]
+    assert len(engine.state.measured) == len(exposed) > 0
 
 
-def test_large_and_long_frames():
-    assert off(find_disk(frame((900.5, 400.25), 160.0, side=1200)), (900.5, 400.25)) < 0.2
-    long = np.zeros((60, 400))
-    y, x = np.mgrid[:60, :400]
-    long[np.hypot(y - 30, x - 320) < 18] = 40
-    found = find_disk(np.random.default_rng(0).poisson(long + 1))
-    assert off(found, (30, 320)) < 0.5
-    assert found.offset((60, 400)) == pytest.approx((0.5, 120.5), abs=0.5)
-
-
-@pytest.mark.parametrize("shape", [(5, 100), (100,), (10, 10, 3)])
-def test_what_is_no_frame_is_refused(shape):
-    with pytest.raises(ValueError, match="camera frame"):
-        find_disk(np.zeros(shape))
+def test_a_resume_that_cannot_begin_ends_nothing(instrument, tmp_path, locks):
+    folder = tmp_path / "run"
+    engine = run(GIVEN, instrument, folder, locks)
+    lines = (folder / "events.jsonl").read_bytes().splitlines(keepends=True)
+    cut = next(r.seq for r in engine.records if isinstance(r.event, ev.Measured) and r.event.id == 1)
+    (folder / "events.jsonl").write_bytes(b"".join(lines[: cut + 1]))
+    overview = (folder / "overview.npy").read_bytes()
+    (folder / "overview.npy").unlink()
+    failed = run(None, instrument, folder, locks)
+    assert failed.status.ending == "faulted"
+    assert "overview" in failed.status.reason
+    assert fold(RunReader(folder).records).finished is None
+    (folder / "overview.npy").write_bytes(overview)
+    again = run(None, instrument, folder, locks)
+    assert again.status.ending == "completed"
+    assert len(again.state.measured) == POINTS
