@@ -66,8 +66,10 @@ class RunLog:
         self._on_trouble = on_trouble
         try:
             make_folder(self.folder)
-        except (OSError, ValueError) as error:
+        except (FileExistsError, NotADirectoryError, ValueError) as error:
             raise RunLogError(f"The run folder {self.folder} cannot be written: {error}") from error
+        except OSError as error:
+            raise self._trouble(error, 0) from error
         self._lock = lock_run(self.folder)
         try:
             self._open()

@@ -352,7 +352,7 @@ def mistreated(lines, chance):
     """Lines of a journal after one of the things that can happen to it."""
     lines = list(lines)
     k = chance.randrange(len(lines))
-    match chance.randrange(7):
+    match chance.randrange(7) if len(lines[k]) > 10 else 3:
         case 0:
             at = chance.randrange(len(lines[k]))
             lines[k] = lines[k][:at] + bytes([lines[k][at] ^ 1 << chance.randrange(8)]) + lines[k][at + 1 :]
@@ -367,7 +367,8 @@ def mistreated(lines, chance):
         case 4:
             del lines[k]
         case _:
-            lines[k] = line_of(mutated(lines[k][9:-1], chance))
+            with contextlib.suppress(ValueError):  # broken before
+                lines[k] = line_of(mutated(lines[k][9:-1], chance))
     return lines
 
 
