@@ -484,7 +484,7 @@ def test_an_event_longer_than_the_reader_takes_is_refused_before_it_is_written(t
     lines = []
     for length in range(800, 1000):
         monkeypatch.setattr("autoexp.runlog.MAX_LINE_BYTES", 1024)
-        monkeypatch.setattr("autoexp.run_reader.MAX_LINE_BYTES", 1024)
+        monkeypatch.setattr("autoexp.journal.MAX_LINE_BYTES", 1024)
         with RunLog(tmp_path / "run") as log:
             try:
                 lines += log.append(ev.Warned(message="x" * length))

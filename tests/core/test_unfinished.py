@@ -14,8 +14,8 @@ from helpers import plan, run
 
 from autoexp import events as ev
 from autoexp.errors import RunLogError
+from autoexp.journal import line_of
 from autoexp.plan import ELECTRONS_PER_PICOAMPERE_SECOND
-from autoexp.run_reader import line_of
 from autoexp.runlog import EVENTS, RunLog, RunReader
 from autoexp.state import fold
 from autoexp.unfinished import close_unfinished, find_unfinished
