@@ -130,6 +130,10 @@ class Points(Mapping[int, Point]):
         """The pending points, and whatever was decided after the first of them: never more than a few in a run."""
         return self.in_order.since(self.settled)
 
+    def settled_since(self, index: int) -> Iterator[Point]:
+        """The settled points from an index on; for whoever follows a run and has seen those before."""
+        return (self.in_order[i] for i in range(index, self.settled))
+
     @property
     def outcomes(self) -> PersistentList[tuple[int, Outcome]]:
         """Ids and outcomes of all points that have one."""
