@@ -49,9 +49,9 @@ def measured(i, value=1.0, dose_e=5.0, **changes):
     return ev.Measured(id=i, record=ref, value=value, noise=0.1, dose_e=dose_e, **changes)
 
 
-def prepared():
+def prepared(dose_e=3.0):
     ref = ev.ArrayRef(file="overview.npy", crc32=0)
-    return ev.Prepared(overview=ref, shape=(64, 64), fov_nm=None, candidates=9, dose_e=3.0)
+    return ev.Prepared(overview=ref, shape=(64, 64), fov_nm=None, candidates=9, dose_e=dose_e)
 
 
 def spectra_opened():
@@ -303,6 +303,38 @@ def test_the_best_is_the_earliest_of_equals_whenever_it_settles_and_after_new_va
     assert (
         state.apply(record(ev.Rescored(values={0: math.nan, 1: -1.0, 2: math.inf, 3: -2.0}, noises={}))).best().id == 1
     )
+
+
+def test_a_request_after_one_was_taken_and_taken_back_is_waiting():
+    def ask(i):
+        return ev.Steered(command=ev.MeasureHere(id=i, position=(0.5, 0.5)))
+
+    state = fold(records([started(), ask("a"), decided(0, candidate=None, request="a")]))
+    assert state.requests == []
+    state = fold(records([ev.Steered(command=ev.Undo()), ask("b")]), state)
+    assert [r.id for r in state.requests] == ["b"]
+
+
+def test_drift_goes_on_from_the_last_two_certain_looks():
+    looks = [(1.0, 0.1, True), (2.0, 0.3, True), (3.0, 0.4, True), (4.0, 9.0, False)]
+    events = [
+        ev.Drifted(shift=(y, 0), significance=9.0, certain=sure, since_s=t, exposures=0, dose_e=0.0)
+        for t, y, sure in looks
+    ]
+    state = fold(records([started(), *events]))
+    assert state.drift(3.5)[0] == pytest.approx(0.45)
+    assert state.drift(100.0)[0] == pytest.approx(0.5)
+    assert len(state.looks) == 4
+
+
+def test_however_doses_round_there_is_never_less_than_none():
+    begun = [ev.ExposureBegun(what=w, exposure_s=1.0, dose_e=d) for w, d in (("overview", 1e16), ("drift", 1.0))]
+    look = ev.Drifted(shift=(0, 0), significance=9.0, certain=True, since_s=1.0, exposures=0, dose_e=0.0)
+    assert fold(records([started(), *begun, prepared(0.0), look])).dose_e == 0
+    doses = enumerate((1e16, 1.0))
+    points = [e for i, d in doses for e in (decided(i), ev.Exposing(id=i, exposure_s=1.0, dose_e=d))]
+    skipped = [ev.Skipped(id=i, reason="") for i in (0, 1)]
+    assert fold(records([started(), *points, *skipped])).dose_e == 0
 
 
 # --- what no run can have written
