@@ -136,7 +136,7 @@ class Posterior:
     @property
     def measured(self) -> list[int]:
         """The candidates (n,) that were measured, or are believed, in their order."""
-        return list(map(int, self._measured))
+        return [int(row) for row in self._measured]
 
     def best(self) -> int:
         """The candidate of the highest mean among those that were measured, or are believed."""

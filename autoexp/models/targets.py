@@ -9,8 +9,8 @@ import numpy as np
 from autoexp.models.kernel import Array
 from autoexp.plan import Goal
 
-LOUDEST = 1e12
-"""Noise variance of a target from which on it says nothing at all: more would only spoil the arithmetic."""
+FARTHEST = 1e12
+"""No target is farther from all others, and no noise variance greater: more would only spoil the arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,13 @@ class Standardisation:
 
     def forward(self, values: Array) -> Array:
         """Targets from values."""
-        return (values - self.centre) / self.scale
+        with np.errstate(over="ignore"):
+            return np.clip((values - self.centre) / self.scale, -FARTHEST, FARTHEST)
 
     def forward_noise(self, noise: Array) -> Array:
         """Noise variances of targets from standard deviations of values."""
-        return np.minimum((noise / self.scale) ** 2, LOUDEST)
+        with np.errstate(over="ignore"):
+            return np.minimum((noise / self.scale) ** 2, FARTHEST)
 
     def backward(self, mean: Array, variance: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of a new measurement, counting noise included.

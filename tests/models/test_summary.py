@@ -99,7 +99,8 @@ def test_it_is_hardly_anywhere_surer_than_the_exact_posterior(field, exact):
     """What is left out is taken for noise of each point's own, so intervals become wider nearly everywhere."""
     ratio = np.sqrt(field.posterior(150).variance / exact.variance)
     assert ratio.min() > 0.9
-    assert np.mean(ratio < 0.98) < 0.05
+    assert np.mean(ratio < 0.98) < 0.15
+    assert ratio.mean() > 1.2
 
 
 @given(st.integers(1, 80), st.integers(2, 80), st.integers(0, 5), st.sampled_from([1e-4, 0.05, 3.0]))

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoexp.models import surrogate as surrogate_module
 from autoexp.models.features import Views
 from autoexp.models.kernel import Hyperparameters
 from autoexp.models.schedule import in_force
-from autoexp.models.surrogate import Fit, FrozenViews, Surrogate
+from autoexp.models.surrogate import Bounds, Fit, FrozenViews, Surrogate
 from autoexp.models.targets import Standardisation, is_constant
 from autoexp.threads import Call
 
@@ -37,8 +38,12 @@ def outcomes(count, seed=0):
     )
 
 
-def told(model, batches, goal="maximize", first=6, every=4):
-    surrogate = Surrogate(model, goal, first, every)
+LARGE, SMALL = Bounds(), Bounds(exact=20, kept=12, fitted=15)
+"""With the latter, points are summed up from the 21st on."""
+
+
+def told(model, batches, goal="maximize", first=6, every=4, bounds=LARGE):
+    surrogate = Surrogate(model, goal, first, every, bounds=bounds)
     for batch in batches:
         for row, value, noise in batch:
             surrogate.learn(row, value, noise)
@@ -76,6 +81,116 @@ def test_one_by_one_or_all_at_once_makes_no_difference_to_a_bit(views, how, cuts
         np.testing.assert_array_equal(other.posterior.variance, in_parts.posterior.variance)
         assert other.scale == in_parts.scale
         assert other.trouble == in_parts.trouble
+
+
+@pytest.mark.parametrize("how", ["none", "raise"])
+@given(cuts=st.lists(st.integers(0, 60), max_size=5), ahead=st.lists(st.booleans(), min_size=60, max_size=60))
+@settings(max_examples=8, deadline=None)
+def test_so_it_is_across_the_border_where_points_are_summed_up(views, how, cuts, ahead):
+    model = FrozenViews(views) if how == "none" else Failing(views, at=(15,), how=how)
+    points = outcomes(60)
+    points[30:40] = points[:10]  # some places are measured again
+    edges = [0, *sorted(cuts), 60]
+    in_parts = told(model, [points[a:b] for a, b in itertools.pairwise(edges)], bounds=SMALL)
+    busy = told(model, [], bounds=SMALL)
+    calls = []
+    for point, now in zip(points, ahead, strict=True):
+        busy.learn(*point)
+        busy.refresh()
+        if now and busy.has_work:
+            calls.append(Call(busy.work_ahead, "test"))
+    assert all(call.wait(10) for call in calls)
+    assert in_parts.posterior.size < len(in_parts.posterior) == 60
+    for other in (told(model, [points], bounds=SMALL), busy):
+        np.testing.assert_array_equal(other.posterior.mean, in_parts.posterior.mean)
+        np.testing.assert_array_equal(other.posterior.variance, in_parts.posterior.variance)
+        np.testing.assert_array_equal(other.calibrated_std(), in_parts.calibrated_std())
+        assert other.posterior.measured == in_parts.posterior.measured
+        assert (other.scale, other.trouble) == (in_parts.scale, in_parts.trouble)
+
+
+@pytest.mark.parametrize("count", range(6, 21))
+def test_up_to_the_border_nothing_differs_to_a_bit(views, count):
+    points = outcomes(count)
+    bounded, unbounded = (
+        told(FrozenViews(views), [points], bounds=replace(SMALL, fitted=500)),
+        told(FrozenViews(views), [points]),
+    )
+    np.testing.assert_array_equal(bounded.posterior.mean, unbounded.posterior.mean)
+    np.testing.assert_array_equal(bounded.posterior.variance, unbounded.posterior.variance)
+    np.testing.assert_array_equal(bounded.predict().std, unbounded.predict().std)
+
+
+@pytest.mark.parametrize("first", [2, 6, 10, 17, 40])
+@pytest.mark.parametrize("every", [1, 4, 30])
+def test_it_is_exact_up_to_the_border_and_its_size_is_bounded_beyond(views, first, every):
+    points = [*outcomes(150), *outcomes(150, seed=1)]
+    surrogate = told(FrozenViews(views), [], first=first, every=every, bounds=SMALL)
+    for n, point in enumerate(points, start=1):
+        surrogate.learn(*point)
+        surrogate.refresh()
+        if surrogate.posterior is None:
+            assert n < first
+            continue
+        assert len(surrogate.posterior) == n
+        assert surrogate.posterior.size == n if n <= max(20, first - 1) else surrogate.posterior.size <= n
+    at = in_force(300, first, every)
+    assert surrogate.posterior.size == 12 + 300 - at
+    assert len(surrogate._fits) <= 2
+    assert len(surrogate._made) <= 1
+
+
+def test_hyperparameters_are_fitted_to_a_bounded_number_of_points(views):
+    asked = []
+
+    @dataclass(frozen=True)
+    class Counting(FrozenViews):
+        def fit(self, rows, y, noise):
+            asked.append(rows.tolist())
+            return super().fit(rows, y, noise)
+
+    points = outcomes(60)
+    told(Counting(views), [[point] for point in points], bounds=SMALL)
+    assert max(map(len, asked)) == 15
+    assert asked[2] == [row for row, *_ in points[:14]]  # of no more than 15, all
+    assert len(set(asked[-1])) == 15
+
+
+@pytest.mark.parametrize(
+    "values", [[1e99, -1e99], [0.0, 1e-300], [3e-310, 1e-310], [0.0, 1e-200, 1.0], [0.0] * 25 + [1e-300] * 10 + [1e99]]
+)
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 1e99])
+def test_numbers_at_the_edge_of_what_there_is_leave_it_finite(views, values, noise):
+    points = [(i, values[i % len(values)], noise) for i in range(40)]
+    surrogate = told(FrozenViews(views), [[point] for point in points], bounds=SMALL)
+    assert np.isfinite(surrogate.posterior.mean).all()
+    assert np.isfinite(surrogate.posterior.variance).all()
+
+
+@pytest.mark.parametrize("bounds", [LARGE, SMALL], ids=["exact", "summed up"])
+@pytest.mark.parametrize("how", ["raise", "nan", "flat"])
+def test_when_every_fit_fails_what_held_before_any_is_used(views, how, bounds):
+    points = outcomes(40)
+    points[5:] = [(points[0][0], value, 0.0) for _, value, _ in points[5:]]  # and one place is measured again and again
+    surrogate = told(Failing(views, at=tuple(range(100)), how=how), [points], bounds=bounds)
+    assert "failed" in surrogate.trouble
+    np.testing.assert_array_equal(surrogate.fit.hyper.log, FrozenViews(views).initial.hyper.log)
+    assert np.isfinite(surrogate.posterior.mean).all()
+
+
+def test_a_matrix_that_cannot_be_decomposed_leaves_what_held_before_any_fit(views, monkeypatch):
+    """Whatever a fit comes to: where the posterior itself cannot be made with it, nor with the one before."""
+    real, hopeless = surrogate_module.Posterior, FrozenViews(views).initial.hyper
+
+    def failing(arrays, hyper, *args):
+        if not np.array_equal(hyper.log, hopeless.log):
+            raise np.linalg.LinAlgError("not positive definite")
+        return real(arrays, hyper, *args)
+
+    monkeypatch.setattr(surrogate_module, "Posterior", failing)
+    surrogate = told(FrozenViews(views), [outcomes(40)], bounds=SMALL)
+    assert "not positive definite" in surrogate.trouble
+    assert len(surrogate.posterior) == 40
 
 
 @pytest.mark.parametrize("how", ["raise", "nan", "flat"])
