@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import json
 import os
 import re
 import shutil
@@ -27,7 +27,7 @@ from autoexp.scalarizers import register_scalarizer
 from autoexp.state import fold
 
 CASES = int(os.environ.get("AUTOEXP_FUZZ", "0")) // 20
-FEW = settings(deadline=None, max_examples=max(4, CASES), suppress_health_check=list(HealthCheck))
+FEW = settings(deadline=None, max_examples=max(3, CASES), suppress_health_check=list(HealthCheck))
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -79,10 +79,10 @@ def original(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def innocent(original, tmp_path_factory):
-    """The tags of its report."""
+    """Its report."""
     copy = tmp_path_factory.mktemp("innocent") / "run"
     shutil.copytree(original, copy)
-    return Page(write_report(copy).read_text(encoding="utf-8")).tags
+    return Page(write_report(copy).read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -136,22 +136,22 @@ def test_no_text_of_a_run_becomes_anything_else(again, innocent, text):
 
     journals.edited(folder, edit)
     page = Page(write_report(folder).read_text(encoding="utf-8"))
-    assert page.tags <= innocent
+    assert page.tags <= innocent.tags
     assert "cannot be shown" not in page.text
     files = export_csv(folder, folder.parent / "out.csv", spectra=True)
     assert [formulas(path) for path in files] == [[], []]
 
 
-def test_a_folder_whose_name_is_markup_or_no_text_at_all(again, innocent):
-    for name in ("<img src=x onerror=alert(1)>", os.fsdecode(b"bad \xb5\xff name"), r"$\frac{$"):
-        folder = again(name)
-        page = Page(write_report(folder).read_text(encoding="utf-8"))
-        assert page.tags <= innocent
-        assert export_csv(folder)[0].exists()
+def test_a_folder_whose_name_is_no_text_at_all(again, innocent):
+    folder = again("<img src=x onerror=alert(1)>" + os.fsdecode(b" \xb5\xff") + r" $\frac{$")
+    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    assert page.tags <= innocent.tags
+    assert "<img src=x onerror=alert(1)> ??" in page.text
+    assert export_csv(folder)[0].exists()
 
 
 @given(text=hostile)
-@settings(deadline=None, max_examples=max(100, CASES))
+@settings(deadline=None, max_examples=max(25, CASES))
 def test_figures_show_text_as_it_stands(text):
     figure = draw.new_figure(2, 2)
     axes = draw.style(figure.subplots(), text, text, text)
@@ -219,40 +219,42 @@ def everything(folder):
     """Report and tables; whatever the numbers are, a page is written. HyperSpy may refuse, in our own words."""
     assert write_report(folder).read_text(encoding="utf-8").rstrip().endswith("</html>")
     export_csv(folder, spectra=True, force=True)
-    try:
+    with contextlib.suppress(AutoexpError):
         export_hspy(folder, force=True)
-    except AutoexpError:
-        pass
     assert not [p.name for p in folder.iterdir() if p.name.startswith(".autoexp")]
 
 
 @FEW
 @given(data=st.data())
 def test_no_number_of_a_run_ends_a_report(original, again, data):
-    lines = [json.loads(line[9:]) for line in (original / EVENTS).read_bytes().splitlines()]
+    lines = journals.read(original)
     places = [(i, path) for i, record in enumerate(lines) for path in numbers_of(record["event"])]
-    taken = data.draw(st.lists(st.sampled_from(places), min_size=1, max_size=8, unique=True))
+    taken = data.draw(st.lists(st.sampled_from(places), min_size=3, max_size=8, unique=True))
     folder = again()
-    kept = iter(lines)
     for i, path in taken:
         put(lines[i]["event"], path, data.draw(st.sampled_from(NUMBERS)))
-        journals.edited(folder, lambda record, kept=iter(lines): next(kept))
+        journals.write(folder, lines)
         if not events_parse(folder):  # too strange to be read at all
             put(lines[i]["event"], path, 1)
-    journals.edited(folder, lambda record: next(kept))
+            journals.write(folder, lines)
     if events_parse(folder):
         everything(folder)
 
 
+LARGE = {"mean": 1e308, "std": -1e308, "candidate": 10**9}
 EXTREMES = {
-    "energy scale 0": {"spectra-opened": {"scale": 0.0}},
-    "energy scale 1e308": {"spectra-opened": {"scale": 1e308}},
-    "values of 1e308": {"measured": {"value": 1e308, "second": -1e308, "noise": "Infinity"}},
-    "no value at all": {"measured": {"value": "NaN", "noise": "NaN", "second": "NaN", "waited_s": "Infinity"}},
-    "no field": {"prepared": {"fov_nm": [0.0, 0.0], "candidates": 0}},
-    "a field without bounds": {"prepared": {"fov_nm": [1e308, 1e-308]}},
+    "nothing": {
+        "prepared": {"fov_nm": [0.0, 0.0], "candidates": 0},
+        "spectra-opened": {"scale": 0.0},
+        "measured": {"value": "NaN", "noise": "NaN", "second": "NaN", "waited_s": "Infinity"},
+    },
+    "everything": {
+        "prepared": {"fov_nm": [1e308, 1e-308]},
+        "spectra-opened": {"scale": 1e308},
+        "decided": LARGE,
+        "measured": {"value": 1e308, "second": -1e308, "noise": "Infinity"},
+    },
     "a shape that lies": {"prepared": {"fov_nm": None, "shape": [10**9, 10**9]}},
-    "expectations without bounds": {"decided": {"mean": 1e308, "std": -1e308, "candidate": 10**9}},
 }
 
 
@@ -288,7 +290,7 @@ def test_an_overview_or_a_prediction_that_is_none(again, array):
     folder = again()
     refer(folder, "prepared", "overview", array)
     refer(folder, "predicted", "prediction-000004", array)
-    everything(folder)
+    assert write_report(folder).read_text(encoding="utf-8").rstrip().endswith("</html>")
 
 
 def test_what_is_missing_is_said(again):
@@ -346,15 +348,14 @@ def test_the_spectrum_of_another_run_is_not_served(again, tmp_path):
 @given(st.lists(st.integers(0, 60), min_size=1, unique=True))
 def test_damaged_points_are_named_one_and_all(damaged):
     said = left_out(damaged)
-    spans = [tuple(map(int, m)) for m in re.findall(r"(\d+)(?: to (\d+))?", said.replace(" to ", " to ")) if m[1]]
+    spans = [tuple(map(int, m)) for m in re.findall(r"(\d+) to (\d+)", said)]
     named = {n for a, b in spans for n in range(a, b + 1)}
     named |= {int(n) for n in re.findall(r"\d+", re.sub(r"\d+ to \d+", "", said))}
     assert named == {i + 1 for i in damaged}
 
 
-def test_the_time_that_the_beam_stood_is_told_once(again):
-    page = Page(write_report(again()).read_text(encoding="utf-8"))
-    assert page.text.count("The beam stood on the specimen for 14.0 s between exposures.") == 1
+def test_the_time_that_the_beam_stood_is_told_once(innocent):
+    assert innocent.text.count("The beam stood on the specimen for 14.0 s between exposures.") == 1
 
 
 def test_a_virtual_run_with_strange_numbers_has_a_report_too(again):

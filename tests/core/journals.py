@@ -76,9 +76,18 @@ def _point(log, i, rng):
         log.append(ev.Measured(id=i, record=record, value=i + 1.0, noise=0.1, second=-float(i), dose_e=10.0))
 
 
-def edited(folder, edit):
-    """Write a journal anew, each record (a dict) as ``edit`` returns it, with checksums that fit."""
-    lines = [json.loads(line[9:]) for line in (folder / EVENTS).read_bytes().splitlines()]
-    bodies = [json.dumps(edit(record)).encode() for record in lines]
+def read(folder):
+    """The records of a journal, as dicts."""
+    return [json.loads(line[9:]) for line in (folder / EVENTS).read_bytes().splitlines()]
+
+
+def write(folder, records):
+    """Write records (dicts) as a journal, with checksums that fit."""
+    bodies = [json.dumps(record).encode() for record in records]
     (folder / EVENTS).write_bytes(b"".join(b"%08x %s\n" % (zlib.crc32(body), body) for body in bodies))
+
+
+def edited(folder, edit):
+    """Write a journal anew, each record as ``edit`` returns it."""
+    write(folder, [edit(record) for record in read(folder)])
     return folder
