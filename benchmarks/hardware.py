@@ -16,13 +16,16 @@ from autoexp.engine import Engine
 from autoexp.plan import Budget, OverviewSpec, PatchSpec, Plan, SpectrumSpec
 from autoexp.swift.headless import swift_session
 from autoexp.swift.instrument import SwiftInstrument, find_instrument
-from benchmarks.row import Row
+from benchmarks.calibration import POINT
+from benchmarks.row import Row, timed
 from virtual_stem.devices import VirtualSTEM
 from virtual_stem.microscope import VirtualMicroscope
 from virtual_stem.specimens import make_specimen
 
 EXPOSURE_S = 0.05
 POINTS = 60
+PERIOD_S = EXPOSURE_S + 0.02
+"""From one point to the next, where the bars were met."""
 
 
 @contextlib.contextmanager
@@ -61,7 +64,7 @@ def overhead() -> list[Row]:
     beyond = [b - a - EXPOSURE_S for a, b in itertools.pairwise(times)]
     median = statistics.median(beyond)
     what = f"overhead per point beyond the {EXPOSURE_S * 1000:.0f} ms exposure, headless, median of {len(beyond)}"
-    return [Row(what, f"{median * 1000:.1f} ms", "under 20 ms", median < 0.020)]
+    return [timed(what, median, 0.020, by=POINT)]
 
 
 def waiting() -> list[Row]:
@@ -76,10 +79,11 @@ def waiting() -> list[Row]:
 def _waited(engine: Engine, bar: float) -> Row:
     begun = next(r.elapsed_s for r in engine.records if isinstance(r.event, ev.Prepared))
     last = [r.elapsed_s for r in engine.records if isinstance(r.event, ev.Measured)][-1]
-    share = engine.status.waited_s / (last - begun)
+    waited_s = engine.status.waited_s
     points, candidates = len(engine.state.measured), engine.state.prepared.candidates if engine.state.prepared else 0
     what = f"time waited for decisions, {points} points at {EXPOSURE_S * 1000:.0f} ms, {candidates:,} candidates"
-    return Row(what, f"{share:.1%} of the run", f"under {bar:.0%}", share < bar)
+    said = f"{waited_s / (last - begun):.1%} of the run"
+    return timed(what, waited_s, bar * points * PERIOD_S, said=said, bar=f"under {bar:.0%}")
 
 
 def abort() -> list[Row]:
@@ -107,4 +111,4 @@ def abort() -> list[Row]:
         found.close()
     median = statistics.median(taken)
     what = f"abort: click to the exposure's end, median of {len(taken)} (worst {max(taken) * 1000:.0f} ms)"
-    return [Row(what, f"{median * 1000:.0f} ms", "under 100 ms", max(taken) < 0.100)]
+    return [timed(what, max(taken), 0.100, said=f"{median * 1000:.0f} ms")]

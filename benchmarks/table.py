@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import calibration
 from benchmarks.row import Row
 
+CAPTION = "Times are judged by their ratios to what this machine was worth just before."
+Benchmarks = Mapping[str, Callable[[], Sequence[Row]]]
 
-def measure(benchmarks: Mapping[str, Callable[[], Sequence[Row]]], names: Sequence[str]) -> int:
+
+def measure(benchmarks: Benchmarks, names: Sequence[str]) -> int:
     """Measure all, or those that are named, print, and say by the exit code whether every bar was met."""
     unknown = set(names) - set(benchmarks)
     if unknown:
         print(f"There is no benchmark named {', '.join(sorted(unknown))}; there are: {', '.join(benchmarks)}.")
         return 2
+    machine = calibration.machine()
+    print(machine, flush=True)
     rows: list[Row] = []
-    table = Table(title=f"{os.cpu_count()} cores")
-    for column in ("what", "measured", "bar", "met"):
-        table.add_column(column)
     for name in names or benchmarks:
+        calibration.forget()
         for row in benchmarks[name]():
             rows.append(row)
-            table.add_row(row.what, row.measured, row.bar, "yes" if row.met else "NO")
-            print(f"{row.what}: {row.measured} (bar: {row.bar})", flush=True)
-    Console(width=110).print(table)
+            beside = f"; {row.ratio}" if row.ratio else ""
+            print(f"{row.what}: {row.measured} (bar: {row.bar}){beside}", flush=True)
+    Console(width=150).print(_table(rows, f"{machine} at the start"))
     return 0 if all(row.met for row in rows) else 1
+
+
+def _table(rows: Sequence[Row], title: str) -> Table:
+    table = Table(title=title, caption=CAPTION)
+    for column in ("what", "measured", "bar", "ratio", "met"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(row.what, row.measured, row.bar, row.ratio, "yes" if row.met else "NO")
+    return table

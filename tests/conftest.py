@@ -6,12 +6,20 @@ import os
 import pathlib
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from autoexp.testing import DirectInstrument, FaultyInstrument
 from virtual_stem.microscope import VirtualMicroscope
 from virtual_stem.specimens import make_specimen
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes tells how busy the machine is, and nothing of what is tested. All else is as Hypothesis
+# chooses it, on a server of continuous integration or at a desk.
+chosen = settings.get_profile(settings.get_current_profile_name())
+quiet = {*chosen.suppress_health_check, HealthCheck.too_slow}
+settings.register_profile("unhurried", chosen, deadline=None, suppress_health_check=list(quiet))
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -101,11 +101,10 @@ class ListPolicy:
     name = "list"
 
     def __init__(self, candidates: Candidates, positions: Sequence[tuple[float, float]]):
-        nearest = [candidates.nearest(p) for p in positions]
         self._left = [
             Suggestion(None, (float(p[0]), float(p[1])), f"number {i + 1} of the given list")
-            for i, (p, near) in enumerate(zip(positions, nearest, strict=True))
-            if candidates.allowed[near]
+            for i, p in enumerate(positions)
+            if candidates.allows(p)
         ]
 
     def suggest(self, n: int, pending: Sequence[Suggestion] = ()) -> list[Suggestion]:

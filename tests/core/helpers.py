@@ -27,7 +27,11 @@ def run(plan, instrument, folder, locks, **given):
     return engine
 
 
-def until(condition, seconds=5.0):
+PATIENCE_S = 60.0
+"""How long a test waits for what takes a moment: only a hang, not a busy machine, makes it wait in vain."""
+
+
+def until(condition, seconds=PATIENCE_S):
     """Wait for a condition."""
     end = time.monotonic() + seconds
     while not condition():

@@ -188,19 +188,20 @@ def test_a_limit_holds_for_displacing_too(alignments, microscope):
 
 def test_who_hangs_does_not_keep_the_instrument_displaced(alignments, microscope, monkeypatch):
     """The watchdog puts everything back while the one who decides still hangs, and nothing passes afterwards."""
-    monkeypatch.setattr(module, "IDLE_S", 0.3)
     looks, seen = [], []
 
     def hang(look):
         looks.append(look)
         if len(looks) == 3:
-            end = time.monotonic() + 5
+            end = time.monotonic() + 60
             while controls(microscope) != pytest.approx(AWAY) and time.monotonic() < end:
                 time.sleep(0.01)
             seen.append(controls(microscope))
 
-    with pytest.raises(InstrumentError, match="Nothing was asked of the instrument"):
-        alignments.align(SPEC, hang)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "IDLE_S", 2.0)
+        with pytest.raises(InstrumentError, match="Nothing was asked of the instrument"):
+            alignments.align(SPEC, hang)
     assert seen == [pytest.approx(AWAY)]
     assert len(looks) == 3
     assert controls(microscope) == pytest.approx(AWAY)
@@ -208,10 +209,10 @@ def test_who_hangs_does_not_keep_the_instrument_displaced(alignments, microscope
 
 
 def test_a_long_exposure_is_not_taken_for_hanging(plasmonic, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "IDLE_S", 0.2)
+    monkeypatch.setattr(module, "IDLE_S", 1.0)
     microscope = VirtualMicroscope(plasmonic, seed=3, time_scale=1.0)
     alignments, _ = make_alignments(microscope, tmp_path)
-    look = alignments.look(SPEC.model_copy(update={"frame": FrameSpec(exposure_s=0.8, binning=16)}))
+    look = alignments.look(SPEC.model_copy(update={"frame": FrameSpec(exposure_s=2.5, binning=16)}))
     assert look.disk is not None
 
 
@@ -229,4 +230,4 @@ def test_an_abort_does_not_wait_for_a_slow_control(microscope, tmp_path):
     with pytest.raises(AbortedError):
         alignments.align(SPEC, abort_soon)
     assert controls(microscope) == pytest.approx(controls_now)
-    assert time.monotonic() - begun[0] < 20
+    assert time.monotonic() - begun[0] < 60

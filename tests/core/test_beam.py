@@ -120,7 +120,7 @@ def test_what_cannot_be_aligned_is_put_back_and_waits_for_help(microscope, instr
     until(lambda: len(engine.state.alignments) == 2)
     until(lambda: engine.status.phase == "paused")
     engine.stop()
-    assert engine.join(5)
+    assert engine.join(60)
     assert engine.state.finished.ending == "stopped"
 
 
@@ -134,7 +134,7 @@ def test_a_beam_that_is_lost_suspends_and_comes_back(microscope, instrument, tmp
     assert "No disk is to be seen" in engine.status.reason
     microscope.controls["BeamCurrent"] = 50e-12
     engine.resume()
-    assert engine.join(10)
+    assert engine.join(60)
     assert engine.state.finished.ending == "completed"
     assert len(engine.state.measured) == 6
 
@@ -146,7 +146,7 @@ def test_a_fault_on_the_way_suspends_puts_back_and_can_be_resumed(microscope, in
     until(lambda: engine.status.phase == "suspended")
     assert {name: microscope.controls[name] for name in PAIR} == pytest.approx(AWAY)
     engine.resume()
-    assert engine.join(10)
+    assert engine.join(60)
     assert engine.state.finished.ending == "completed"
     assert disk_mrad(microscope) < 2
 
@@ -187,7 +187,7 @@ def test_a_pause_while_aligning_again_is_obeyed(microscope, instrument, tmp_path
     until(lambda: engine.status.phase == "paused")
     assert len(engine.state.measured) == 3
     engine.resume()
-    assert engine.join(10)
+    assert engine.join(60)
     assert engine.state.finished.ending == "completed"
     assert disk_mrad(microscope) < 2
 

@@ -120,7 +120,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def _settle(self):
         """Wait until the engine can do nothing more by itself."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             if self.engine.join(0):
                 return
@@ -150,7 +150,7 @@ class EngineMachine(RuleBasedStateMachine):
         done = len(self.instrument.exposed)
         self.instrument.waiting.clear()
         self.instrument.leave.release()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while len(self.instrument.exposed) == done and self.engine.status.phase == "running" and self.alive:
             assert time.monotonic() < end
             time.sleep(0.001)
@@ -212,7 +212,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.engine.stop()
         if self.exposing:
             self.instrument.leave.release()
-        assert self.engine.join(10)
+        assert self.engine.join(60)
 
     @rule()
     def abort(self):
@@ -227,7 +227,7 @@ class EngineMachine(RuleBasedStateMachine):
             return
         self.cut_at = len(self.instrument.commands)
         verb()
-        assert self.engine.join(10)
+        assert self.engine.join(60)
         sent = [c for c, _ in self.instrument.commands[self.cut_at :]]
         assert set(sent) <= {"abort", "close", "set"}, sent
 
@@ -275,7 +275,7 @@ class EngineMachine(RuleBasedStateMachine):
     def teardown(self):
         if self.alive:
             self.engine.abort()
-            assert self.engine.join(10)
+            assert self.engine.join(60)
         self.after_the_end_all_is_as_it_was()
 
 
@@ -314,6 +314,6 @@ for machine in (EngineMachine, AligningEngineMachine):
     machine.TestCase.settings = settings(
         max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
     )
-    machine.TestCase.pytestmark = [pytest.mark.timeout(300)]
+    machine.TestCase.pytestmark = [pytest.mark.timeout(900)]
 TestEngine = EngineMachine.TestCase
 TestAligningEngine = AligningEngineMachine.TestCase

@@ -40,7 +40,7 @@ def test_a_device_that_fails_suspends_the_run_and_the_next_point_works(row, faul
     time.sleep(0.05)
     assert [c for c, _ in instrument.commands].count("spectrum") == exposed
     engine.resume()
-    assert engine.join(10)
+    assert engine.join(60)
     assert engine.status.ending == "completed"
     assert len(engine.state.measured) == 5
     assert engine.status.progress < 1
@@ -61,7 +61,7 @@ def test_row_5_three_wrong_shapes_in_a_row_pause_the_run(instrument, tmp_path, l
     assert len(engine.state.failed) == 4
     assert "(2, 512)" in engine.status.reason
     engine.stop()
-    assert engine.join(5)
+    assert engine.join(60)
 
 
 def test_row_6_a_spectrum_with_nan_is_kept_and_not_learned_from(instrument, tmp_path, locks):
@@ -83,7 +83,7 @@ def test_saturated_and_dark_spectra_suspend_before_the_next_exposure(row, fault,
     assert says in engine.status.reason
     assert len(engine.state.points) == 2
     engine.resume()
-    assert engine.join(5)
+    assert engine.join(60)
     assert engine.status.ending == "completed"
 
 
@@ -198,7 +198,7 @@ def test_row_18_an_agent_that_hangs_is_set_aside(fallback, monkeypatch, instrume
         until(lambda: engine.status.phase == "paused")
         release.set()
         engine.resume()
-    assert engine.join(10)
+    assert engine.join(60)
     release.set()
     assert engine.status.ending == "completed"
     assert len(engine.state.measured) == 6
@@ -233,7 +233,7 @@ def test_row_33_somebody_else_at_the_instrument_pauses_the_run(fault, says, inst
     assert says in engine.status.reason
     assert not engine.state.failed
     engine.resume()
-    assert engine.join(5)
+    assert engine.join(60)
     assert len(engine.state.measured) == 6
 
 

@@ -63,7 +63,7 @@ def finish(child):
         return child.stdout.read()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_killed_run_is_resumed_without_loss_or_double_exposure(tmp_path, microscope):
     chance = random.Random(20)
     folder = tmp_path / "run"

@@ -109,7 +109,7 @@ def test_abort_cuts_an_exposure_short(stem):
     begun = time.monotonic()
     with pytest.raises(AbortedError):
         instrument.spectrum((0.5, 0.5), SpectrumSpec(exposure_s=100))
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 5.0  # of 10
     instrument.close()
 
 
@@ -204,7 +204,7 @@ def test_a_changed_field_pauses_the_run_and_setting_it_back_lets_it_go_on(stem, 
     assert "50 nm" in engine.status.reason
     scan.set_current_frame_parameters(parameters)
     engine.resume()
-    assert engine.join(20)
+    assert engine.join(60)
     assert engine.status.ending == "completed"
     # what was exposed while the field changed is not learned from
     assert len(engine.state.measured) + len(engine.state.failed) == 40
@@ -219,6 +219,6 @@ def test_a_device_that_goes_away_suspends_the_run(stem, tmp_path, locks):
     until(lambda: engine.status.phase == "suspended")
     assert "disconnected" in engine.status.reason
     engine.resume()
-    assert engine.join(10)
+    assert engine.join(60)
     assert engine.status.ending == "completed"
     assert [p.fault for p in engine.state.failed] == ["disconnected"]

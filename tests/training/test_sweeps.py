@@ -148,7 +148,9 @@ def test_when_it_is_not_wanted_any_more_no_process_is_left(tmp_path):
     long = SHORT.model_copy(update={"training": Training(steps=1_000_000)})
     end = time.monotonic() + 2
     assert sweep([long], tmp_path, Processes(1), wanted=lambda: time.monotonic() < end) == []
-    assert not [p for p in multiprocessing.active_children() if p.is_alive() and p.join(5)]
+    for process in multiprocessing.active_children():
+        process.join(60)
+        assert not process.is_alive()
 
 
 ORPHANS = """
@@ -176,7 +178,7 @@ def test_when_the_sweep_is_killed_no_training_goes_on(tmp_path):
     time.sleep(3)
     parent.kill()
     parent.communicate()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while runs(child) and time.monotonic() < end:
         time.sleep(0.05)
     assert not runs(child)
@@ -208,7 +210,7 @@ def test_an_agent_learns_again_when_the_scale_has_changed():
 # --- on a cluster
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_node_that_is_lost_in_the_middle_costs_nothing_but_time(tmp_path):
     rl()
     pytest.importorskip("ray")

@@ -22,6 +22,10 @@ from virtual_stem.microscope import VirtualMicroscope
 Facade.initialize()
 
 
+PATIENCE_S = 120
+"""How long a test waits for what takes a moment: only a hang, not a busy machine, makes it wait in vain."""
+
+
 class Configuration:
     """What Swift's acquisition test context asks of a set of devices."""
 
@@ -83,11 +87,11 @@ class Window:
             time.sleep(0.005)
         return False
 
-    def until(self, condition, seconds=20):
+    def until(self, condition, seconds=PATIENCE_S):
         """Let the window live until a condition holds."""
         assert self.pump(condition, seconds), f"waited in vain; {self.experiment.status} {self.experiment.message}"
 
-    def finish(self, seconds=30):
+    def finish(self, seconds=PATIENCE_S):
         """Let the window live until the run is over and shown."""
         self.until(lambda: not self.experiment.running and not self.experiment.busy, seconds)
 

@@ -285,10 +285,10 @@ class TestTime:
             assert image.metadata["scan"]["scan_device_properties"]["pixel_time_us"] == 60.0
             assert "nominal_pixel_time_us" not in image.metadata["scan"]["scan_device_properties"]
             assert b.scan.scan_device.current_frame_parameters.pixel_time_us == 60.0
-            assert 0.39 < scanning < 1.5  # 3.9 s of dwell
+            assert 0.39 < scanning < 3.5  # 3.9 s of dwell
             start = time.perf_counter()
             spectrum = b.spectrum(0.5, 0.5, exposure_ms=2000.0)
-            assert 0.2 <= time.perf_counter() - start < 1.0
+            assert 0.2 <= time.perf_counter() - start < 1.8  # of 2 s
             assert spectrum.metadata["hardware_source"]["exposure"] == pytest.approx(2.0)
             truth = b.microscope.expected_counts([0.0, 0.0], 2.0).sum()
             assert spectrum.data.sum() == pytest.approx(truth, rel=0.01)
@@ -356,7 +356,7 @@ class TestCameraFaults:
         start = time.perf_counter()
         assert b.spectrum(0.5, 0.5) is None
         giving_up.join()
-        assert 0.35 < time.perf_counter() - start < 2
+        assert 0.35 < time.perf_counter() - start < 30
 
     def test_the_turns_are_those_of_reads(self, b):
         b.devices.eels_camera.faults.arm("nan", times=2, after=1)
@@ -430,7 +430,7 @@ class TestScanFaults:
         start = time.perf_counter()
         b.scan.record_immediate(b.parameters())
         giving_up.join()
-        assert 0.35 < time.perf_counter() - start < 2
+        assert 0.35 < time.perf_counter() - start < 30
 
     def test_live_scanning_goes_silent_in_between(self, b):
         b.scan.start_playing(sync_timeout=5)
@@ -438,7 +438,7 @@ class TestScanFaults:
         time.sleep(0.4)
         start = time.perf_counter()
         b.scan.abort_playing(sync_timeout=5)
-        assert time.perf_counter() - start < 2
+        assert time.perf_counter() - start < 4  # it would give up after 5
 
 
 class TestControls:

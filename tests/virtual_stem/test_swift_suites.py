@@ -13,7 +13,7 @@ from virtual_stem import devices
 from virtual_stem.microscope import VirtualMicroscope
 from virtual_stem.specimens.plasmonic import PlasmonicParticles
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 class Configuration:

@@ -7,6 +7,9 @@ import subprocess
 
 from nion.utils import Geometry
 
+PATIENCE = 2
+"""Times longer than it takes on a quiet machine."""
+
 
 async def shell(*command):
     """Run a program without holding the window's event loop up."""
@@ -26,9 +29,9 @@ async def click(widget, dx=10, dy=8):
 
 
 async def until(condition, seconds, what):
-    """Wait for a condition; fail with what was waited for."""
-    for _ in range(int(seconds * 20)):
+    """Wait for a condition, several times as long as it should take; fail with what was waited for."""
+    for _ in range(int(seconds * PATIENCE * 20)):
         if condition():
             return
         await asyncio.sleep(0.05)
-    raise AssertionError(f"waited {seconds} s in vain for {what}")
+    raise AssertionError(f"waited {seconds * PATIENCE} s in vain for {what}")

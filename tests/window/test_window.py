@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = [pytest.mark.window, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.window, pytest.mark.timeout(600)]
 
 
 def test_a_click_on_start_runs_an_experiment_to_its_end(swift):

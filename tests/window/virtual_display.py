@@ -59,7 +59,7 @@ def display():
             process.wait()
 
 
-def run_swift(name, script, out, *, home, specimen="plasmonic", seconds=150):
+def run_swift(name, script, out, *, home, specimen="plasmonic", seconds=250):
     """Run a script in real Swift, in a profile of its own; ``out`` then holds result.json, log.txt and screenshots."""
     out.mkdir(parents=True)
     runtime = home / "runtime"
