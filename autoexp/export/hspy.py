@@ -7,6 +7,7 @@ import importlib
 import math
 import os
 import pathlib
+import shutil
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from autoexp.export.strange import only_ours
 from autoexp.runlog import RunReader
 from autoexp.state import Point, RunState, fold
 from autoexp.text import clean
+
+ROOM_BYTES = 4_000_000
+"""What a file takes besides its arrays: metadata, reasons, the plan."""
 
 
 def export_hspy(
@@ -63,6 +67,7 @@ def export_hspy(
             signals = [_spectra(reader, state, found)]
             if state.prepared:
                 signals.append(_overview(api, reader, state, state.prepared))
+            _require_room(path.parent, sum(signal.data.nbytes for signal in signals))
             for target, signal in zip(wanted, signals, strict=True):
                 _save(api, stack.enter_context(replace_file(target)), signal)
         return wanted
@@ -156,6 +161,16 @@ def _title(reader: RunReader, state: RunState, what: str = "") -> str:
 def _label(text: str) -> str:
     """Text that HyperSpy will write into figures, where dollars would enclose a formula."""
     return clean(text, 200).replace("$", r"\$")
+
+
+def _require_room(folder: pathlib.Path, size: int) -> None:
+    """Refuse beforehand what the disk cannot hold: HDF5 can take the process with it when a write fails."""
+    needed, free = size + ROOM_BYTES, shutil.disk_usage(folder).free
+    if free < needed:
+        raise ExportError(
+            f"The export needs {needed / 1e6:,.0f} MB, and {clean(str(folder))} has {free / 1e6:,.0f} MB left; make "
+            "room, or name another place with --output."
+        )
 
 
 def _save(api: Any, path: pathlib.Path, signal: Any) -> None:
