@@ -11,12 +11,12 @@ import contextlib
 import datetime
 import pathlib
 import re
-import threading
+import time
 from collections.abc import Callable, Iterator
 
 from autoexp import events as ev
 from autoexp.agents.aligner import Aligner, MakeAligner
-from autoexp.errors import AbortedError, GateClosedError, InstrumentError, RunLogError
+from autoexp.errors import AbortedError, GateClosedError, InstrumentError
 from autoexp.guardian import Guardian
 from autoexp.instrument import Instrument
 from autoexp.limits import SiteLimits, check_controls
@@ -70,7 +70,6 @@ class Alignments:
         self._make_aligner = make_aligner
         self._beliefs: dict[object, Belief] = {}
         self._guardian: Guardian | None = None
-        self._aborted = threading.Event()
 
     def align(
         self,
@@ -83,16 +82,18 @@ class Alignments:
         Args:
             spec: how.
             on_look: told of every frame, on this thread.
-            wanted: False ends it before the next move.
+            wanted: False ends it before the next move, or before the instrument is taken over.
 
         Raises:
+            AbortedError: it was not wanted any more before it began, or was aborted.
             AutoexpError: it cannot be done, or something could not be put back; the message says what.
         """
         self.check(spec)
-        with self._journal() as journal, self._taken_over(journal, spec, "asked for by the operator") as guardian:
+        _require_wanted(wanted)
+        with self._taken_over(spec, "asked for by the operator") as (guardian, journal):
 
             def looked(look: Look) -> None:
-                journal.append(look.event(guardian.dose_of(spec.frame.exposure_s)))
+                journal.append(look.event())
                 on_look(look)
 
             task = self._task(guardian, spec, looked, wanted)
@@ -111,30 +112,44 @@ class Alignments:
         """
         check_controls(self.site, spec)
 
-    def look(self, spec: AlignmentSpec) -> Look:
+    def look(self, spec: AlignmentSpec, wanted: Callable[[], bool] = lambda: True) -> Look:
         """Where the disk is now; nothing moves.
+
+        Args:
+            spec: how the frame is taken.
+            wanted: False ends it before the instrument is taken over.
 
         Raises:
             AutoexpError: no frame can be had.
         """
-        with self._taken_over(None, spec, "") as guardian:
-            return self._task(guardian, spec).look()
+        _require_wanted(wanted)
+        with self._taken_over(spec, "a look") as (guardian, journal):
+            look = self._task(guardian, spec).look()
+            journal.append(look.event())
+        return look
 
     def abort(self) -> None:
-        """End it at once, an exposure too; the controls are put back. Callable from any thread."""
-        self._aborted.set()
-        if self._guardian is not None:
-            self._guardian.close_gate()
+        """End what goes on at once, an exposure too; the controls are put back. Callable from any thread.
 
-    def undo(self) -> None:
+        What has not begun is ended by its ``wanted``.
+        """
+        guardian = self._guardian
+        if guardian is not None:
+            guardian.close_gate()
+
+    def undo(self, wanted: Callable[[], bool] = lambda: True) -> None:
         """Put the controls back to where they were before the latest alignment that was not accepted.
+
+        Args:
+            wanted: False ends it before the instrument is taken over.
 
         Raises:
             AutoexpError: that cannot be done; the message says what could not be put back.
         """
         if not self.entries:
             raise InstrumentError("There is no alignment to undo.")
-        with self._journal() as journal, self._taken_over(journal, None, "undo") as guardian:
+        _require_wanted(wanted)
+        with self._taken_over(None, "undo") as (guardian, _journal):
             problems = guardian.put_back(self.entries[-1])
             if not problems:
                 guardian.keep()
@@ -159,7 +174,7 @@ class Alignments:
         Raises:
             AutoexpError: that is not allowed, or cannot be done.
         """
-        with self._journal() as journal, self._taken_over(journal, None, "displaced") as guardian:
+        with self._taken_over(None, "displaced") as (guardian, _journal):
             for name, value in values.items():
                 guardian.move(name, value)
             guardian.keep()
@@ -167,23 +182,22 @@ class Alignments:
     # --- taking over and giving back
 
     @contextlib.contextmanager
-    def _taken_over(self, journal: RunLog | None, spec: AlignmentSpec | None, reason: str) -> Iterator[Guardian]:
-        self._aborted.clear()
-        guardian = Guardian(self.instrument, self.site, beam_current_pA=self._current, on_move=_teller(journal))
-        with InstrumentLock(self.instrument.identity, self._holder, self._lock_folder):
+    def _taken_over(self, spec: AlignmentSpec | None, reason: str) -> Iterator[tuple[Guardian, RunLog]]:
+        with self._journal() as journal, InstrumentLock(self.instrument.identity, self._holder, self._lock_folder):
+            guardian = self._guardian = Guardian(
+                self.instrument,
+                self.site,
+                beam_current_pA=self._current,
+                on_move=lambda name, now, value: _write(journal, ev.Moving(name=name, before=now, value=value)),
+                on_expose=lambda exposure: _write(journal, ev.ExposureBegun.model_validate(vars(exposure))),
+            )
             problems: list[str] = []
             try:
-                found = guardian.open()
-                if journal is not None:
-                    identity = self.instrument.identity.as_dict()
-                    journal.append(
-                        ev.AlignmentBegun(spec=spec, reason=reason, instrument=identity), ev.Snapshot(controls=found)
-                    )
-                self._guardian = guardian
-                if self._aborted.is_set():
-                    raise AbortedError("It was aborted.")
                 with guardian.watchdog(IDLE_S):
-                    yield guardian
+                    found = guardian.open()
+                    begun = ev.AlignmentBegun(spec=spec, reason=reason, instrument=self.instrument.identity.as_dict())
+                    journal.append(begun, ev.Snapshot(controls=found))
+                    yield guardian, journal
             except GateClosedError as error:
                 if guardian.expired:
                     raise InstrumentError(
@@ -193,9 +207,9 @@ class Alignments:
             finally:
                 self._guardian = None
                 problems = guardian.restore()
-                if journal is not None:
-                    with contextlib.suppress(RunLogError):
-                        journal.append(ev.Restored(problems=problems))
+                with contextlib.suppress(Exception):  # it is put back, whether that can be written or not
+                    stood_s = guardian.account.moved_on(time.monotonic())
+                    journal.append(ev.Restored(problems=problems, stood_s=stood_s))
             if problems:
                 raise InstrumentError("; ".join(problems))
 
@@ -238,11 +252,16 @@ class Alignments:
         return {n: v for n, v in found.items() if n in moved} or None if found is not None else None
 
 
-def _teller(journal: RunLog | None) -> Callable[[str, float, float], None]:
-    """Writes each move down before it is made."""
+def _write(journal: RunLog, event: ev.Event) -> None:
+    """Write down what is about to happen; if that fails, it does not."""
+    journal.append(event)
 
-    def tell(name: str, before: float, value: float) -> None:
-        if journal is not None:
-            journal.append(ev.Moving(name=name, before=before, value=value))
 
-    return tell
+def _require_wanted(wanted: Callable[[], bool]) -> None:
+    """Refuse to begin what was stopped before.
+
+    Raises:
+        AbortedError: it was.
+    """
+    if not wanted():
+        raise AbortedError("It was stopped before it began; nothing was moved.")

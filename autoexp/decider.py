@@ -7,10 +7,12 @@ the plan says.
 from __future__ import annotations
 
 import math
+import numbers
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,10 +21,14 @@ from autoexp.agents import make_agent
 from autoexp.agents.space_filling import SpaceFillingPolicy
 from autoexp.patches import Candidates
 from autoexp.plan import Plan
-from autoexp.state import RunState
+from autoexp.state import Point, RunState
+from autoexp.text import clean
 from autoexp.threads import Call, one_blas_thread
 
+T = TypeVar("T")
 RETRIES = 3
+ON_THE_SPOT = 1e-6
+"""Fractions of the field within which two positions are the same."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +70,98 @@ def _work(agent: Forethinker) -> None:
         agent.work_ahead()
 
 
+class _Visits:
+    """Which candidates and positions were exposed or are to be; kept up from state to state of one run."""
+
+    def __init__(self) -> None:
+        self._counted = 0
+        self._open: set[int] = set()
+        self._candidates: set[int] = set()
+        self._spots: set[tuple[int, int]] = set()
+
+    def holds(self, candidate: int | None, position: tuple[float, float], state: RunState) -> bool:
+        """Whether a candidate or a position has been visited in a state, or is about to be."""
+        self._catch_up(state)
+        pending = [state.points[i] for i in self._open]
+        if candidate is not None and (candidate in self._candidates or any(p.candidate == candidate for p in pending)):
+            return True
+        y, x = _spot(position)
+        near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)}
+        return not near.isdisjoint(self._spots) or any(_spot(p.position) in near for p in pending)
+
+    def _catch_up(self, state: RunState) -> None:
+        """Take in the points that are new, and those that were open before."""
+        new = range(self._counted, max(self._counted, state.next_id))
+        self._counted = max(self._counted, state.next_id)
+        for i in sorted(self._open.union(new)):
+            point = state.points.get(i)
+            if point is not None:
+                self._take_in(i, point)
+
+    def _take_in(self, i: int, point: Point) -> None:
+        if point.status in ("decided", "exposing"):
+            self._open.add(i)
+            return
+        self._open.discard(i)
+        if point.exposed:
+            self._spots.add(_spot(point.position))
+            if point.candidate is not None:
+                self._candidates.add(point.candidate)
+
+
+def _spot(position: tuple[float, float]) -> tuple[int, int]:
+    return round(position[0] / ON_THE_SPOT), round(position[1] / ON_THE_SPOT)
+
+
+def in_plain_types(suggestion: Suggestion) -> Suggestion:
+    """A suggestion whose numbers are Python's own and whose reason is clean text.
+
+    Raises:
+        TypeError, ValueError, OverflowError: a part of it is something else; the message says which, in words.
+    """
+    if not isinstance(suggestion.reason, str):
+        raise TypeError("a reason that is no text")
+    candidate = suggestion.candidate
+    if candidate is not None and (isinstance(candidate, bool) or not isinstance(candidate, numbers.Integral)):
+        raise TypeError(f"candidate {clean(repr(candidate), 80)}, which does not exist")
+    position = suggestion.position
+    if isinstance(position, str) or not isinstance(position, Sequence | np.ndarray) or len(position) != 2:
+        raise TypeError(f"the position {clean(repr(position), 80)}, which is no pair of numbers")
+    y, x = (_number(p) for p in position)
+    told = {
+        name: None if (value := getattr(suggestion, name)) is None else _number(value)
+        for name in ("mean", "std", "acquisition")
+    }
+    where = None if candidate is None else int(candidate)
+    return Suggestion(where, (y, x), clean(suggestion.reason, 1000), **told)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ValueError("numbers that are not finite")
+    return float(value)
+
+
+def checked_prediction(prediction: object, candidates: int) -> Prediction | None:
+    """A prediction that can be shown and saved: a mean and a deviation for every candidate; None where it is none."""
+    if not isinstance(prediction, Prediction):
+        return None
+    try:
+        mean, std = (np.array(part, dtype=np.float64) for part in (prediction.mean, prediction.std))
+    except (TypeError, ValueError):
+        return None
+    if mean.shape != (candidates,) or std.shape != (candidates,) or not isinstance(prediction.after, numbers.Integral):
+        return None
+    return replace(prediction, mean=mean, std=std, after=int(prediction.after))
+
+
 @dataclass
 class _Advisor:
     """An agent and what it has learned; a new one is made whenever settings change, so that threads never share one."""
 
     agent: Agent | None = None
     learned: set[int] = field(default_factory=set)
+    visits: _Visits = field(default_factory=_Visits)
     making: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -91,11 +183,6 @@ class Decider:
         self._clock = clock
         self.configure(state)
 
-    def follow(self, state: RunState) -> None:
-        """Take drift into account; the agent is only made anew if other candidates are in the field than before."""
-        if not np.array_equal(allowed_in(self._all, state).allowed, self._candidates.allowed):
-            self.configure(state)
-
     def configure(self, state: RunState) -> None:
         """Put settings in force; the agent is made anew and learns all outcomes again at its next decision."""
         assert state.settings is not None
@@ -104,6 +191,14 @@ class Decider:
         self._advisor = _Advisor()
         self._call: Call[Decision] | None = None
         self.set_aside = False
+
+    def follow(self, state: RunState) -> None:
+        """Take drift into account; the agent is only made anew if other candidates are in the field than before."""
+        now = allowed_in(self._all, state)
+        if not np.array_equal(now.allowed, self._candidates.allowed):
+            self.configure(state)
+        else:
+            self._candidates = now  # a position that is no candidate's may leave the field all the same
 
     def prepare(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Make the agent, which on a large overview takes minutes, before the first decision has a deadline.
@@ -137,36 +232,49 @@ class Decider:
         except Exception as error:  # an agent is foreign code: whatever it raises must not end the run
             return self._fall_back(state, str(error) or type(error).__name__)
 
-    def predict(self, state: RunState) -> Prediction | None:
+    def predict(self, state: RunState, cancelled: Callable[[], bool] = lambda: False) -> Prediction | None:
         """What the agent's model expects once it has learned everything in ``state``; None if it does not say."""
-        if self._call is not None and not self._call.wait(self._plan.decision_deadline_s):
+        if self._call is not None and not self._comes(self._call, cancelled):
             return None
         advisor = self._advisor
         call = Call(lambda: self._predict(advisor, state), "autoexp-prediction")
-        return call.result() if call.wait(self._plan.decision_deadline_s) else None
+        return call.result() if self._comes(call, cancelled) else None
+
+    def _comes(self, call: Call[T], cancelled: Callable[[], bool]) -> bool:
+        """Whether a call ends before the plan's deadline."""
+        deadline = self._clock() + self._plan.decision_deadline_s
+        while not call.wait(0.02):
+            if cancelled() or self._clock() > deadline:
+                return False
+        return True
 
     def _predict(self, advisor: _Advisor, state: RunState) -> Prediction | None:
         with one_blas_thread():
             agent = self._learn(advisor, state)
-            return agent.predict() if isinstance(agent, Predictor) else None
+            return self._prediction(agent)
+
+    def _prediction(self, agent: Agent) -> Prediction | None:
+        if not isinstance(agent, Predictor) or (told := agent.predict()) is None:
+            return None
+        return checked_prediction(told, len(self._candidates))
 
     def _decide(self, advisor: _Advisor, state: RunState) -> Decision:
         begun = self._clock()
         with one_blas_thread():
             agent = self._learn(advisor, state)
-            suggestion, warning = self._ask(agent, state)
-            prediction = agent.predict() if isinstance(agent, Predictor) else None
+            suggestion, warning = self._ask(advisor, agent, state)
+            prediction = self._prediction(agent)
         if isinstance(agent, Forethinker) and agent.has_work:
             Call(lambda: _work(agent), "autoexp-work-ahead")
         return Decision(
             suggestion,
-            agent.name if warning is None else SpaceFillingPolicy.name,
+            clean(str(agent.name), 80) if warning is None else SpaceFillingPolicy.name,
             known=len(state.outcomes),
             pending=tuple(p.id for p in state.pending),
             decision_s=self._clock() - begun,
             prediction=prediction,
             warning=warning,
-            finished=agent.finished if suggestion is None and isinstance(agent, Finisher) else "",
+            finished=clean(str(agent.finished)) if suggestion is None and isinstance(agent, Finisher) else "",
         )
 
     def _learn(self, advisor: _Advisor, state: RunState) -> Agent:
@@ -185,21 +293,20 @@ class Decider:
                 advisor.agent = make_agent(settings.agent, self._candidates, self._plan.seed, settings.budget.points)
             return advisor.agent
 
-    def _ask(self, agent: Agent, state: RunState) -> tuple[Suggestion | None, str | None]:
+    def _ask(self, advisor: _Advisor, agent: Agent, state: RunState) -> tuple[Suggestion | None, str | None]:
         """A usable suggestion; asks up to three times, then fills space, and says so."""
         pending = [p.suggestion for p in state.pending]
-        visited = {p.candidate for p in state.points.values() if p.exposed or p.status == "decided"}
         refused: list[Suggestion] = []
         fault = ""
         for _ in range(RETRIES):
             suggestions = agent.suggest(1, [*pending, *refused])
             if not suggestions:
                 return None, None
-            fault = self._fault_of(suggestions[0], visited)
-            if not fault:
-                return suggestions[0], None
-            if isinstance(suggestions[0], Suggestion):
-                refused.append(suggestions[0])
+            found, fault = self._checked(suggestions[0], advisor, state)
+            if found is not None and not fault:
+                return found, None
+            if found is not None:
+                refused.append(found)
         instead = self._fill_space(state, pending)
         return instead, f"The {agent.name} agent suggested {fault}; a space-filling point is measured instead."
 
@@ -208,23 +315,37 @@ class Decider:
         filler.ingest([outcome for _, outcome in state.outcomes])
         return next(iter(filler.suggest(1, pending)), None)
 
-    def _fault_of(self, suggestion: object, visited: set[int | None]) -> str:
-        """What is wrong with a suggestion, in words; empty if nothing is."""
+    def _checked(self, suggestion: object, advisor: _Advisor, state: RunState) -> tuple[Suggestion | None, str]:
+        """A suggestion in plain types, and what is wrong with it, in words; None where it cannot even be read."""
         if not isinstance(suggestion, Suggestion):
-            return f"{suggestion!r}, which is no suggestion"
-        numbers = (*suggestion.position, suggestion.mean, suggestion.std, suggestion.acquisition)
-        if not all(n is None or (isinstance(n, int | float) and math.isfinite(n)) for n in numbers):
-            return "numbers that are not finite"
-        if not all(0 <= p <= 1 for p in suggestion.position):
-            return f"a position outside the field, {suggestion.position}"
-        if suggestion.candidate is None:
-            return ""
-        if not 0 <= suggestion.candidate < len(self._candidates):
-            return f"candidate {suggestion.candidate}, which does not exist"
-        if suggestion.candidate in visited:
-            return f"candidate {suggestion.candidate}, which is measured already"
-        if not self._candidates.allowed[suggestion.candidate]:
-            return f"candidate {suggestion.candidate}, where regions forbid to measure"
+            return None, f"{clean(repr(suggestion), 80)}, which is no suggestion"
+        try:
+            plain = in_plain_types(suggestion)
+        except (TypeError, ValueError, OverflowError) as error:
+            return None, str(error)
+        return plain, self._fault_of(plain, advisor, state)
+
+    def _fault_of(self, suggestion: Suggestion, advisor: _Advisor, state: RunState) -> str:
+        """Why a suggestion is not to be measured, in words; empty if it may be."""
+        candidate, position = suggestion.candidate, suggestion.position
+        if not all(0 <= p <= 1 for p in position):
+            return f"a position outside the field, {position}"
+        if candidate is not None:
+            if not 0 <= candidate < len(self._candidates):
+                return f"candidate {candidate}, which does not exist"
+            if not self._candidates.allowed[candidate]:
+                return f"candidate {candidate}, where regions forbid to measure"
+            own = self._candidates.positions[candidate]
+            if not np.abs(own - position).max() <= ON_THE_SPOT:
+                return f"candidate {candidate} at {position}, which is not its position"
+        elif not self._candidates.allows(position):
+            return f"the position {position}, where regions forbid to measure"
+        if advisor.visits.holds(candidate, position, state):
+            return (
+                f"candidate {candidate}, which is measured already"
+                if candidate is not None
+                else (f"the position {position}, which is measured already")
+            )
         return ""
 
     def _fall_back(self, state: RunState, why: str) -> Decision:

@@ -68,8 +68,10 @@ def extrapolated(looks: Sequence[tuple[float, Shift]], now_s: float) -> Shift:
     """
     if not looks:
         return 0.0, 0.0
-    (t0, s0), (t1, s1) = ([(0.0, (0.0, 0.0)), *looks])[-2:]
-    ahead = min(max(0.0, now_s - t1), t1 - t0) / (t1 - t0) if t1 > t0 else 0.0
+    (t0, s0), (t1, s1) = looks[-2:] if len(looks) > 1 else ((0.0, (0.0, 0.0)), looks[0])
+    interval, passed = t1 - t0, max(0.0, now_s - t1)
+    # both may be infinite
+    ahead = 0.0 if interval <= 0 else 1.0 if passed >= interval else passed / interval
     return s1[0] + ahead * (s1[0] - s0[0]), s1[1] + ahead * (s1[1] - s0[1])
 
 

@@ -18,9 +18,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autoexp import events as ev
+from autoexp.account import Exposure
 from autoexp.agent import Prediction
 from autoexp.commands import CommandQueue
 from autoexp.decider import Decider, Decision
+from autoexp.disk_trouble import DiskTrouble
 from autoexp.errors import (
     AbortedError,
     AlignmentError,
@@ -28,7 +30,7 @@ from autoexp.errors import (
     BadFrameError,
     BeamLostError,
     BudgetError,
-    DisconnectedError,
+    DiskError,
     FieldChangedError,
     GateClosedError,
     InstrumentBusyError,
@@ -41,13 +43,15 @@ from autoexp.guardian import Guardian
 from autoexp.instrument import Instrument, Overview
 from autoexp.limits import SiteLimits
 from autoexp.lock import InstrumentLock
+from autoexp.observers import Observer
 from autoexp.patches import Candidates, cut
 from autoexp.plan import Plan
-from autoexp.recorder import Observer, Recorder
+from autoexp.recorder import Recorder
 from autoexp.state import RunState, Settings
 from autoexp.status import Status
 from autoexp.tasks.spectroscopy import SpectroscopyTask, SpectrumFaultError
 from autoexp.tasks.upkeep import Upkeep
+from autoexp.text import clean
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +59,20 @@ BAD_FRAMES_IN_A_ROW = 3
 PREDICTION_EVERY = 10
 WAITING = ("paused", "suspended")
 RESUME = "Resume when the instrument is ready again, or stop."
+IDLE_S = 60.0
+"""A run of which nothing is heard for so long is taken to hang, and its instrument is put back."""
+START_S, FINISH_S = 2.0, 10.0
+"""How long the disk is waited for before anything is exposed, and once the instrument is put back."""
+TOO_LATE = "the run ended before this took effect"
 
 
 @dataclass(frozen=True)
 class _End(Exception):  # noqa: N818 - it ends the loop, it is no error
-    """The loop is to end."""
+    """The loop is to end; one that is not ``final`` leaves the run unfinished, to be resumed."""
 
     ending: ev.Ending
     reason: str
+    final: bool = True
 
 
 class Engine:
@@ -96,12 +106,17 @@ class Engine:
         beam_current_pA: float | None = None,
         lock_folder: pathlib.Path | None = None,
     ):
-        self._recorder = Recorder(folder, observers)
+        self._commands = CommandQueue()
+        self._cut_short: ev.Ending | None = None
+        self._trouble = DiskTrouble(self._given_up, self._show_trouble)
+        self._recorder = Recorder(folder, observers, self._trouble.wait, self._given_up)
         try:
             self.plan = _plan_for(self._recorder, plan)
         except RunLogError:
             self._recorder.close()
             raise
+        self._resumed = bool(self.state.run_id)
+        self._begun = False
         self._overview = overview
         self._guardian = Guardian(
             instrument,
@@ -110,16 +125,15 @@ class Engine:
             self.plan.budget,
             beam_current_pA=beam_current_pA,
             on_move=lambda name, now, value: self._recorder.append(ev.Moving(name=name, before=now, value=value)),
+            on_expose=self._expose,
         )
         self._task = SpectroscopyTask(self._guardian, self.plan.spectrum)
         self._lock = InstrumentLock(instrument.identity, holder, lock_folder)
-        self._commands = CommandQueue()
         self._upkeep = Upkeep(self._guardian, self.plan, self._recorder.append, lambda: len(self._commands) == 0)
         self._decider: Decider | None = None
         self._thread: threading.Thread | None = None
         self._bad_frames = 0
         self._dark_since: float | None = None
-        self._cut_short: ev.Ending | None = None
         self._final_status: Status | None = None
         self.prediction: Prediction | None = None
         self.error: BaseException | None = None
@@ -182,18 +196,53 @@ class Engine:
         """Ask for a change; it enters the log before it takes effect. False if too many changes are waiting."""
         return self._commands.put(command)
 
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether the run stands still because the disk refuses to be written; it goes on by itself."""
+        return self._trouble.waiting
+
     def _cut(self, ending: ev.Ending, verb: ev.Verb) -> None:
         if self._cut_short != "halted":
             self._cut_short = ending
-        self._guardian.close_gate()
         self._commands.put(verb)
+        if verb == "halt":
+            self._guardian.halt()
+        else:
+            self._guardian.close_gate()
+
+    # --- while somebody else is waited for
+
+    def _given_up(self) -> bool:
+        """Whether nobody is to be waited for any more; whoever asks is alive."""
+        guardian: Guardian | None = getattr(self, "_guardian", None)  # there is none before the plan is known
+        if guardian is not None:
+            guardian.heartbeat()
+        return self._cut_short is not None
+
+    def _interrupted(self) -> bool:
+        """Whether a command waits; whoever asks is alive."""
+        self._guardian.heartbeat()
+        return len(self._commands) > 0
+
+    def _show_trouble(self, reason: str) -> None:
+        """The disk refuses: show that; a run that is to stop gives its instrument back meanwhile."""
+        self._recorder.status = replace(self._recorder.status, phase="suspended", reason=reason)
+        if self._commands.waits("stop"):
+            self._guardian.restore()
+
+    def _expired(self, problems: list[str]) -> None:
+        """The watchdog has put the instrument back, since the run did not answer."""
+        reason = "; ".join(["the run did not answer, so the instrument was put back", *problems])
+        phase: ev.Phase = "faulted" if problems or not self._cut_short else "idle"
+        self._final_status = replace(self.status, phase=phase, reason=reason, ending=self._cut_short or "faulted")
+        self._lock.release()
 
     # --- the run
 
     def run(self) -> RunState:
         """Carry the plan out on this thread, and return the final state. Never raises; see ``error``."""
         try:
-            with self._lock:
+            with self._lock, self._guardian.watchdog(IDLE_S, self._expired):
                 end = self._run_to_end()
                 self._finish(end)
         except Exception as error:
@@ -215,6 +264,7 @@ class Engine:
         raise AssertionError("the loop only ends by raising")
 
     def _prepare(self) -> None:
+        self._trouble.patience_s = START_S
         if not self.state.run_id:
             self._recorder.start(self.folder.name, self.plan, self._guardian.identity.as_dict())
         self._recorder.enter("preparing")
@@ -222,23 +272,36 @@ class Engine:
             if scalarizer is not None:
                 scalarizer.require()
         self._guardian.check_plan(self.plan, self._settings.budget)
-        found = self._guardian.open()
-        if not self.state.snapshot:
-            self._recorder.append(ev.Snapshot(controls=found))
-        elif self.state.aligning:  # it was cut off: back to where it began, and then anew
-            self._guardian.remember(self.state.snapshot)
-            if problems := self._guardian.put_back(self._guardian.found):
-                raise InstrumentError("; ".join(problems))
-        self._guardian.resume_account(self.state.dose_e, self.state.exposures, self.state.elapsed_s)
-        self._guardian.budget = self._settings.budget
+        self._take_over()
+        self._trouble.patience_s = None
         self._align_first()
         candidates = self._candidates()
         self._decider = Decider(self.plan, candidates, self.state)
         self._upkeep.compare_with(candidates.image, at_once=bool(self.state.points))
         self._settle_unknown()
+        self._task.axis = self._recorder.axis
         self._recorder.enter("preparing", "describing the overview")
-        self._decider.prepare(cancelled=lambda: len(self._commands) > 0)
+        self._decider.prepare(cancelled=self._interrupted)
         self._recorder.enter("running")
+        self._begun = True
+
+    def _take_over(self) -> None:
+        """Take the instrument over; where an alignment was cut off, first put back what it had moved."""
+        found = self._guardian.open()
+        if not self.state.snapshot:
+            self._recorder.append(ev.Snapshot(controls=found))
+        elif self.state.aligning:
+            moved = _moved_last(self._recorder.records)
+            self._guardian.remember({n: v for n, v in self.state.snapshot.items() if n in moved})
+            if problems := self._guardian.put_back({n: v for n, v in self._guardian.found.items() if n in moved}):
+                raise InstrumentError("; ".join(problems))
+        state = self.state
+        self._guardian.resume_account(state.dose_e, state.exposures, state.elapsed_s, state.stood_s)
+        self._guardian.budget = self._settings.budget
+
+    def _expose(self, exposure: Exposure) -> None:
+        """Write an image or a frame down before it is taken."""
+        self._recorder.append(ev.ExposureBegun.model_validate(vars(exposure)))
 
     def _align_first(self) -> None:
         """Align the beam before the overview; where a run is resumed, look soon whether it still is."""
@@ -262,13 +325,13 @@ class Engine:
         if self.state.prepared is not None:
             self._guardian.bind(self.plan.overview)
             return cut(self._recorder.saved_overview(), self.plan.patches)
-        dose = self._guardian.dose_of(self.plan.overview.time_s)
         if self._overview is not None:
             self._guardian.bind(self.plan.overview)
             overview = self._overview
-            self._guardian.account.dose_e += dose  # the specimen has had it, though before the run
+            self._guardian.account.pay(self.plan.overview.time_s)  # the specimen has had it, though before the run
         else:
             overview = self._guardian.overview(self.plan.overview)
+        dose = self._guardian.account.last_e
         candidates = cut(np.asarray(overview.image), self.plan.patches)
         self._recorder.overview(overview, candidates.image, len(candidates), dose)
         return candidates
@@ -278,13 +341,15 @@ class Engine:
         for point in self.state.pending:
             exposed = point.status == "exposing"
             reason = "interrupted during the exposure; what came of it is unknown" if exposed else "interrupted before"
-            dose = self._guardian.dose_of(self.plan.spectrum.exposure_s) if exposed else 0.0
+            dose = max(point.dose_e, self._guardian.dose_of(self.plan.spectrum.exposure_s)) if exposed else 0.0
             self._recorder.append(ev.Skipped(id=point.id, reason=reason, exposed=exposed, dose_e=dose))
-            self._guardian.account.dose_e += dose
+            self._guardian.account.dose_e += dose - point.dose_e
 
     def _loop(self) -> None:
         while True:
             self._obey()
+            if told := self._trouble.over():
+                self._recorder.append(ev.Warned(message=told))
             if self.state.phase in WAITING:
                 self._wait()
             elif (decided := self._next()) is not None:
@@ -292,6 +357,7 @@ class Engine:
 
     def _wait(self) -> None:
         """Wait for a command; after a loss of the beam, if so planned, for the time to try again."""
+        self._guardian.heartbeat()
         self._obey(timeout_s=0.1)
         patience = self.plan.resume_after_s
         if self._dark_since is not None and patience and time.monotonic() - self._dark_since >= patience:
@@ -312,7 +378,7 @@ class Engine:
         if self.state.requests:
             return self._requested(self.state.requests[0])
         begun = time.monotonic()
-        decision = self._decider.fetch(self.state, cancelled=lambda: len(self._commands) > 0)
+        decision = self._decider.fetch(self.state, cancelled=self._interrupted)
         self._recorder.waited_s += time.monotonic() - begun
         return None if decision is None else self._accept(decision)
 
@@ -370,7 +436,7 @@ class Engine:
         )
 
     def _next_id(self) -> int:
-        return max(self.state.points, default=-1) + 1
+        return self.state.next_id
 
     def _ready(self) -> bool:
         """Whether the instrument can take a spectrum now; pauses or suspends, with the reason, if not."""
@@ -379,36 +445,41 @@ class Engine:
         except (FieldChangedError, InstrumentBusyError) as error:
             self._recorder.enter("paused", str(error))
             return False
-        except DisconnectedError as error:
+        except InstrumentError as error:
             self._recorder.enter("suspended", str(error))
             return False
         return True
 
     def _measure(self, decided: ev.Decided) -> None:
-        exposure_s = self.plan.spectrum.exposure_s
         shift = self.state.drift(self._recorder.elapsed_s)
         position = decided.position[0] + shift[0], decided.position[1] + shift[1]
         if self.state.looks and not all(0 <= p <= 1 for p in position):
             self._recorder.append(decided, ev.Skipped(id=decided.id, reason="it has drifted out of the field"))
             return
+
+        def begin(exposure: Exposure) -> None:
+            told = {"exposure_s": exposure.exposure_s, "dose_e": exposure.dose_e, "stood_s": exposure.stood_s}
+            self._recorder.append(decided, ev.Exposing(id=decided.id, shift=shift, **told))
+            self._think_ahead()
+
         try:
-            self._guardian.check_exposure(position, self.plan.spectrum)
-        except BudgetError as error:
-            self._recorder.append(decided, ev.Skipped(id=decided.id, reason=str(error)))
-            raise _End("completed", f"budget: {error}") from error
-        self._recorder.append(decided, ev.Exposing(id=decided.id, exposure_s=exposure_s, shift=shift))
-        self._think_ahead()
-        dose = self._guardian.dose_of(exposure_s)
-        try:
-            self._recorder.spectrum(decided.id, self._task.measure(position), dose)
+            spectrum = self._task.measure(position, begin)
+            self._recorder.spectrum(decided.id, spectrum, self._guardian.account.last_e)
             self._bad_frames = 0
-        except BudgetError as error:  # the time was over just now
-            self._recorder.append(ev.Skipped(id=decided.id, reason=str(error), exposed=False))
+            self._pause_without_score()
+        except BudgetError as error:  # nothing was exposed
+            known = () if decided.id in self.state.points else (decided,)
+            self._recorder.append(*known, ev.Skipped(id=decided.id, reason=str(error)))
             raise _End("completed", f"budget: {error}") from error
         except InstrumentError as error:
-            self._cope(decided.id, error, dose)
+            self._cope(decided.id, error)
         except GateClosedError as error:
-            self._cope(decided.id, AbortedError(str(error)), dose)
+            self._cope(decided.id, AbortedError(str(error)))
+
+    def _pause_without_score(self) -> None:
+        """Nothing is exposed for a scalarizer that hangs."""
+        if self._recorder.score_hung and not self._cut_short:
+            self._recorder.enter("paused", f"{self._recorder.score_hung} Choose another score, or resume.")
 
     def _think_ahead(self) -> None:
         """Start on the next decision while the present point is being exposed."""
@@ -416,8 +487,12 @@ class Engine:
         if not self.state.requests and self.state.exposures < self._settings.budget.points:
             self._decider.begin(self.state)
 
-    def _cope(self, point_id: int, error: InstrumentError, dose_e: float) -> None:
+    def _cope(self, point_id: int, error: InstrumentError) -> None:
         """A point gave nothing usable: write it down, and go on, pause, suspend or end, as the fault demands."""
+        if point_id not in self.state.points:  # it was ended before it began
+            self._obey()
+            return
+        dose_e = self._guardian.account.last_e
         spectrum = error.spectrum if isinstance(error, SpectrumFaultError) else None
         fault = error.fault if isinstance(error, SpectrumFaultError) else type(error).__name__.removesuffix("Error")
         self._recorder.failure(point_id, fault.lower(), str(error), dose_e, spectrum)
@@ -488,6 +563,7 @@ class Engine:
         after = self._settings
         if (after.scalarizer, after.second) != (before.scalarizer, before.second):
             self._recorder.rescore()
+            self._pause_without_score()
         self._guardian.budget = after.budget
         if self._decider is not None and not after.advised_as(before):
             self._decider.configure(self.state)
@@ -526,20 +602,43 @@ class Engine:
         self.error = error
         if not isinstance(error, AutoexpError):
             log.error("The run %s failed.", self.folder, exc_info=error)
-        return _End("faulted", str(error) or type(error).__name__)
+        # what could not even go on, could not be written, or hung has not been decided by anybody
+        final = not (self._guardian.expired or isinstance(error, DiskError) or (self._resumed and not self._begun))
+        return _End("faulted", clean(str(error)) or type(error).__name__, final)
 
     def _finish(self, end: _End) -> None:
         """Whatever happened: put the instrument back, then write down how it ended."""
-        with contextlib.suppress(RunLogError):
-            self._recorder.enter("finishing", end.reason)
-        problems = self._put_back(end)
+        problems = ["the instrument was not put back"]
+        self._trouble.patience_s = 0.0
+        try:
+            with contextlib.suppress(Exception):  # nothing that cannot be written keeps the instrument
+                self._recorder.enter("finishing", end.reason)
+        finally:
+            problems = self._put_back(end)
+        self._trouble.patience_s = FINISH_S
+        self._final_status = None
+        self._refuse_the_rest()
         if end.ending in ("completed", "stopped"):
             self._save_last_prediction()
-        self._recorder.append(ev.Restored(problems=problems))
+        self._write_end(end, problems)
+
+    def _write_end(self, end: _End, problems: list[str]) -> None:
+        if end.ending != "halted":
+            stood_s = self._guardian.account.moved_on(time.monotonic())
+            self._recorder.append(ev.Restored(problems=problems, stood_s=stood_s))
         reason = "; ".join([end.reason, *problems])
         ending: ev.Ending = "faulted" if problems else end.ending
-        self._recorder.append(ev.Finished(ending=ending, reason=reason))
+        if end.final:
+            self._recorder.append(ev.Finished(ending=ending, reason=reason))
         self._recorder.enter("faulted" if ending == "faulted" else "idle", reason if ending == "faulted" else "")
+        if not end.final:
+            self._final_status = replace(self.status, phase="faulted", reason=reason, ending="faulted")
+
+    def _refuse_the_rest(self) -> None:
+        """What was asked for too late is written down as well."""
+        while (command := self._commands.take()) is not None:
+            if not isinstance(command, str):
+                self._recorder.append(ev.Steered(command=command, refused=TOO_LATE))
 
     def _put_back(self, end: _End) -> list[str]:
         if end.ending == "halted":
@@ -551,7 +650,7 @@ class Engine:
         if self._decider is None or not self.state.measured:
             return
         try:
-            prediction = self._decider.predict(self.state)
+            prediction = self._decider.predict(self.state, cancelled=self._given_up)
         except Exception as error:  # the agent is foreign code; the data are safe without its last word
             self._recorder.append(ev.Warned(message=f"The last prediction could not be made: {error}"))
             return
@@ -571,3 +670,14 @@ def _plan_for(recorder: Recorder, plan: Plan | None) -> Plan:
     if chosen is None:
         raise RunLogError(f"{recorder.folder} holds no run to resume.")
     return chosen
+
+
+def _moved_last(records: list[ev.Record]) -> set[str]:
+    """The controls that the alignment which began last has moved."""
+    moved: set[str] = set()
+    for record in reversed(records):
+        if isinstance(record.event, ev.Moving):
+            moved.add(record.event.name)
+        elif isinstance(record.event, ev.AlignmentBegun):
+            break
+    return moved

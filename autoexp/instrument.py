@@ -5,6 +5,8 @@ Positions are (y, x), fractional in the overview, 0..1, as in Swift.
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -73,6 +75,11 @@ class Overview:
     frame: FrameOfReference | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def exposed_s(self) -> float | None:
+        """How long the specimen was scanned, as the instrument tells; None where it does not."""
+        return told_exposure_s(self.metadata)
+
 
 @dataclass(frozen=True)
 class EnergyCalibration:
@@ -105,6 +112,11 @@ class Spectrum:
     counts_per_electron: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def exposed_s(self) -> float | None:
+        """How long the camera has exposed, as it tells; None where it does not."""
+        return told_exposure_s(self.metadata)
+
 
 @dataclass(frozen=True)
 class CameraFrame:
@@ -113,10 +125,22 @@ class CameraFrame:
     Attributes:
         image: (h, w), counts.
         mrad_per_px: width of a pixel; None where the camera does not say.
+        exposed_s: how long it has exposed, as it tells; None where it does not.
     """
 
     image: npt.NDArray[np.float32]
     mrad_per_px: float | None = None
+    exposed_s: float | None = None
+
+
+def told_exposure_s(metadata: Any) -> float | None:
+    """The exposure that Swift's metadata tell (``hardware_source.exposure``, s); None where they tell none."""
+    source = metadata.get("hardware_source") if isinstance(metadata, Mapping) else None
+    told = source.get("exposure") if isinstance(source, Mapping) else None
+    if not isinstance(told, numbers.Real) or isinstance(told, bool):
+        return None
+    seconds = float(told)
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
 @runtime_checkable

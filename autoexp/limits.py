@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import os
 import pathlib
 import re
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
+from autoexp.documents import read_json, shown
 from autoexp.errors import PlanError
+from autoexp.fields import Number, explain
 from autoexp.instrument import Identity
-from autoexp.plan import AlignmentSpec, Model, explain
+from autoexp.plan import AlignmentSpec, ControlName, Model, Setting, require_upward
+
+WIDEST_TOLERANCE = 0.1 * (1 + 1e-9)
+"""Of a control's range."""
 
 
 class ControlLimits(Model):
@@ -19,18 +24,32 @@ class ControlLimits(Model):
     Attributes:
         low: lowest value.
         high: highest value.
-        step: largest change in one command.
+        step: largest change in one command, at most the whole range.
         rate: largest change per second, over any time.
         settle_s: wait after a change before anything is measured.
-        tolerance: how far the value read back may differ; a thousand-millionth of the range where it is not given.
+        tolerance: how far the value read back may differ, at most a tenth of the range; a thousand-millionth of it
+            where it is not given.
     """
 
-    low: float
-    high: float
-    step: float | None = Field(None, gt=0)
-    rate: float | None = Field(None, gt=0)
-    settle_s: float = Field(0.0, ge=0, le=60)
-    tolerance: float | None = Field(None, ge=0)
+    low: Setting
+    high: Setting
+    step: Number | None = Field(None, gt=0)
+    rate: Number | None = Field(None, gt=0, le=1e12)
+    settle_s: Number = Field(0.0, ge=0, le=60)
+    tolerance: Number | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _make_sense(self) -> ControlLimits:
+        require_upward(self.low, self.high, "the range")
+        range_ = self.high - self.low
+        if self.step is not None and self.step > range_:
+            raise ValueError(f"a step of {self.step:g} is longer than the range of {range_:g}; give a shorter one")
+        if self.tolerance is not None and self.tolerance > WIDEST_TOLERANCE * range_:
+            raise ValueError(
+                f"a tolerance of {self.tolerance:g} is more than a tenth of the range of {range_:g}, so that nothing "
+                "would be noticed; give a smaller one"
+            )
+        return self
 
     @property
     def readback_tolerance(self) -> float:
@@ -48,22 +67,22 @@ class SiteLimits(Model):
     """The limits that a facility sets for an instrument; no user, plan or agent can widen them.
 
     Attributes:
-        max_exposure_s: longest single exposure.
-        max_overview_s: longest overview.
-        max_dose_e: electrons that one run may put into the specimen.
-        max_time_s: duration of one run.
+        max_exposure_s: longest single exposure, 1e-6 to 1e6 s.
+        max_overview_s: longest overview, 1e-6 to 1e6 s.
+        max_dose_e: electrons that one run may put into the specimen, at most 1e30.
+        max_time_s: duration of one run, 0.001 to 1e9 s.
         saturation_counts: a channel of a spectrum at or above this is saturated; found from a plateau where not given.
         beam_current_pA: the beam current, for the account of dose where the instrument does not tell it.
         controls: the controls that may be moved at all.
     """
 
-    max_exposure_s: float = Field(60.0, gt=0)
-    max_overview_s: float = Field(600.0, gt=0)
-    max_dose_e: float | None = Field(None, gt=0)
-    max_time_s: float | None = Field(None, gt=0)
-    saturation_counts: float | None = Field(None, gt=0)
-    beam_current_pA: float | None = Field(None, gt=0)
-    controls: dict[str, ControlLimits] = Field(default_factory=dict)
+    max_exposure_s: Number = Field(60.0, ge=1e-6, le=1e6)
+    max_overview_s: Number = Field(600.0, ge=1e-6, le=1e6)
+    max_dose_e: Number | None = Field(None, gt=0, le=1e30)
+    max_time_s: Number | None = Field(None, ge=1e-3, le=1e9)
+    saturation_counts: Number | None = Field(None, gt=0, le=1e12)
+    beam_current_pA: Number | None = Field(None, ge=1e-6, le=1e6)
+    controls: dict[ControlName, ControlLimits] = Field(default_factory=dict, max_length=1000)
 
     @classmethod
     def read(cls, path: str | pathlib.Path) -> SiteLimits:
@@ -73,11 +92,9 @@ class SiteLimits(Model):
             PlanError: it cannot be read or used; the message names the field.
         """
         try:
-            return cls.model_validate(json.loads(pathlib.Path(path).read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise PlanError(f"The site's limits {path} cannot be read: {error}") from error
+            return cls.model_validate(read_json(path, "The site's limits"))
         except ValidationError as error:
-            raise PlanError(f"The site's limits {path} cannot be used:\n{explain(error)}") from error
+            raise PlanError(f"The site's limits {shown(path)} cannot be used:\n{explain(error)}") from error
 
 
 def check_controls(site: SiteLimits, spec: AlignmentSpec) -> None:
@@ -98,12 +115,26 @@ def site_limits(identity: Identity, folder: pathlib.Path) -> SiteLimits:
     """The limits that the site has set for an instrument, or the defaults where there is no file for it.
 
     Without a file no control may be moved, but those that shift the disk of a simulator that is known.
+
+    Raises:
+        PlanError: there is a file, or may be one, and it cannot be read or used.
     """
     path = limits_file(identity, folder)
-    if path.exists():
+    if _may_be_there(path):
         return SiteLimits.read(path)
     known = identity.simulated and identity.key.startswith(SIMULATORS)
     return SiteLimits(controls=dict.fromkeys(DEFLECTORS, DEFLECTOR_LIMITS) if known else {})
+
+
+def _may_be_there(path: pathlib.Path) -> bool:
+    """Whether limits are meant here: a link that leads nowhere, or a folder that cannot be looked into, counts."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def limits_file(identity: Identity, folder: pathlib.Path) -> pathlib.Path:

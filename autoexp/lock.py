@@ -1,18 +1,24 @@
-"""One owner per instrument, across threads and processes."""
+"""One owner per instrument and one writer per run, across threads and processes."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import re
+import sys
 from typing import Self
 
 import platformdirs
 from filelock import FileLock, Timeout
 
-from autoexp.errors import InstrumentBusyError
+from autoexp.errors import InstrumentBusyError, InstrumentError, RunLogError
 from autoexp.instrument import Identity
+from autoexp.safe_files import open_regular
+
+RUN_LOCK = ".lock"
+PATIENCE_S = 0.5
 
 
 def default_folder() -> pathlib.Path:
@@ -34,7 +40,6 @@ class InstrumentLock:
 
     def __init__(self, identity: Identity, holder: str, folder: pathlib.Path | None = None):
         folder = folder or default_folder()
-        folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^A-Za-z0-9_-]", "_", identity.key)
         self._identity = identity
         self._note = folder / f"{name}.json"
@@ -53,14 +58,19 @@ class InstrumentLock:
 
         Raises:
             InstrumentBusyError: somebody else has it; the message says who.
+            InstrumentError: the file of the lock cannot be made.
         """
         try:
+            self._note.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise InstrumentBusyError(
                 f"{self._identity.name} is in use by {self._who()}. Wait until that run ends, or stop it there."
             ) from error
-        self._note.write_text(json.dumps({"holder": self._holder, "pid": os.getpid()}), encoding="utf-8")
+        except OSError as error:
+            raise InstrumentError(f"{self._identity.name} cannot be locked for this run: {error}") from error
+        with contextlib.suppress(OSError):  # a courtesy to whoever comes second, not worth a run
+            self._note.write_text(json.dumps({"holder": self._holder, "pid": os.getpid()}), encoding="utf-8")
 
     def release(self) -> None:
         """Give the lock back."""
@@ -72,3 +82,61 @@ class InstrumentLock:
             return f"{note['holder']} (process {note['pid']})"
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return "another run"
+
+
+def lock_run(folder: pathlib.Path) -> FileLock:
+    """The lock of a run's folder, taken; it ends with the process however that ends.
+
+    Whoever looks whether a run is being written (:func:`is_locked`) may hold the lock for some microseconds, so it is
+    asked for again and again for half a second before it counts as taken.
+
+    Raises:
+        RunLogError: another process writes there, or the lock cannot be taken.
+    """
+    path = folder / RUN_LOCK
+    lock = FileLock(path, thread_local=False)  # made on one thread and closed on another
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            open_regular(path, os.O_RDWR).close()  # a link is refused, and named, before anything opens it
+        lock.acquire(timeout=PATIENCE_S, poll_interval=0.002)
+    except Timeout as error:
+        raise RunLogError(f"Another program is writing to the run {folder}; close it there first.") from error
+    except OSError as error:
+        raise RunLogError(f"The run folder {folder} cannot be written: {error}") from error
+    return lock
+
+
+def is_locked(folder: pathlib.Path) -> bool:
+    """Whether somebody is writing to a run now; found out without making, changing or keeping anything."""
+    path = folder / RUN_LOCK
+    try:
+        with open_regular(path) as file:
+            return _is_held(path, file.fileno())
+    except (OSError, RunLogError):
+        return False  # no lock, or none that a writer could have taken
+
+
+if sys.platform == "win32":
+
+    def _is_held(path: pathlib.Path, fd: int) -> bool:
+        lock = FileLock(path, thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+else:
+    import fcntl
+
+    def _is_held(path: pathlib.Path, fd: int) -> bool:
+        # filelock locks with flock. F_GETLK would look without touching but does not see such locks, and /proc/locks
+        # neither knows other systems nor names the devices of all file systems. A shared lock is tried instead, on a
+        # descriptor for reading, which also works where nothing can be written; it ends when that is closed. Those
+        # who look never get in each other's way, and a writer asks again until they have gone.
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return True
+        return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ class Candidates:
         positions: (n, 2) patch centres (y, x), fractions of the overview; row-major.
         shape: (rows, columns) of the candidates, n = rows * columns.
         allowed: (n,) False where a region forbids to measure.
+        regions: those that were obeyed.
+        shifts: (y, x), fractions of the field, by which a position moves and has to stay inside.
     """
 
     image: npt.NDArray[np.floating]
@@ -33,6 +36,8 @@ class Candidates:
     positions: npt.NDArray[np.float64]
     shape: tuple[int, int]
     allowed: npt.NDArray[np.bool_]
+    regions: tuple[Region, ...] = ()
+    shifts: tuple[tuple[float, float], ...] = ()
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -53,21 +58,18 @@ class Candidates:
 
     def restricted(self, regions: Iterable[Region]) -> Candidates:
         """The same with the regions obeyed: inside any ``include`` if there is one, outside every ``exclude``."""
-        y, x = self.positions.T
-        regions = list(regions)
-        inside = {r.id: (y >= r.top) & (y <= r.bottom) & (x >= r.left) & (x <= r.right) for r in regions}
-        included = [inside[r.id] for r in regions if r.kind == "include"]
-        allowed = np.any(included, axis=0) if included else np.ones(len(self), bool)
-        for region in regions:
-            if region.kind == "exclude":
-                allowed &= ~inside[region.id]
-        return replace(self, allowed=allowed)
+        regions = tuple(regions)
+        return replace(self, allowed=read_only(allowed_by(regions, self.positions)), regions=regions)
 
     def within(self, shifts: Iterable[tuple[float, float]]) -> Candidates:
         """The same without those that leave the field when they move by any of the shifts (y, x), fractions of it."""
-        moved = [self.positions + np.asarray(shift) for shift in shifts]
-        inside = np.all([((m >= 0) & (m <= 1)).all(axis=1) for m in moved], axis=0)
-        return replace(self, allowed=self.allowed & inside)
+        shifts = tuple(shifts)
+        return replace(self, allowed=read_only(self.allowed & stays_inside(shifts, self.positions)), shifts=shifts)
+
+    def allows(self, position: tuple[float, float]) -> bool:
+        """Whether one may measure at a position (y, x), be it a candidate's or not."""
+        where = np.array([position], dtype=float)
+        return bool(allowed_by(self.regions, where)[0] and stays_inside(self.shifts or ((0.0, 0.0),), where)[0])
 
     def nearest(self, position: tuple[float, float]) -> int:
         """Index of the candidate nearest to a position."""
@@ -95,12 +97,39 @@ def cut(image: npt.NDArray[np.floating], spec: PatchSpec) -> Candidates:
     lines = [np.arange(count) * spec.stride + spec.reach / 2 for count in shape]
     centres = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 2)
     return Candidates(
-        image=image,
+        image=read_only(image),
         spec=spec,
-        positions=centres / np.asarray(image.shape),
+        positions=read_only(centres / np.asarray(image.shape)),
         shape=shape,
-        allowed=np.ones(len(centres), bool),
+        allowed=read_only(np.ones(len(centres), bool)),
     )
+
+
+def allowed_by(regions: Iterable[Region], positions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Which positions (n, 2) lie inside any ``include`` region, if there is one, and outside every ``exclude``."""
+    y, x = positions.T
+    regions = list(regions)
+    inside = {r.id: (y >= r.top) & (y <= r.bottom) & (x >= r.left) & (x <= r.right) for r in regions}
+    included = [inside[r.id] for r in regions if r.kind == "include"]
+    allowed = np.any(included, axis=0) if included else np.ones(len(positions), bool)
+    for region in regions:
+        if region.kind == "exclude":
+            allowed &= ~inside[region.id]
+    return np.asarray(allowed)
+
+
+def stays_inside(shifts: Iterable[tuple[float, float]], positions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Which positions (n, 2) stay in the field when they move by any of the shifts (y, x), fractions of it."""
+    moved = [positions + np.asarray(shift) for shift in shifts]
+    return np.asarray(np.all([((m >= 0) & (m <= 1)).all(axis=1) for m in moved], axis=0))
+
+
+def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same values where nobody can write to them, for code that is not ours; the array itself stays as it is."""
+    if isinstance(array, np.memmap) and array.mode == "r":
+        return array
+    buffer: Any = array
+    return np.asarray(memoryview(buffer).toreadonly())  # unlike a view it cannot be made writeable again
 
 
 def check_image(image: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import pathlib
 from dataclasses import dataclass
@@ -10,20 +9,32 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from autoexp.documents import parse_json, read_json, shown
 from autoexp.errors import PlanError
+from autoexp.fields import Fraction as Fraction
+from autoexp.fields import Name, Number, Seed, Whole
+from autoexp.fields import explain as explain
 from autoexp.scalarizers import Scalarizer, Window
 
-MAX_PLAN_BYTES = 4_000_000
+MAX_CANDIDATES = 4_000_000
 ALIGNMENT_FRAMES = 5
 """That an alignment takes, as a rule."""
 POINT_OVERHEAD_S = 0.02
 ELECTRONS_PER_PICOAMPERE_SECOND = 6.241509074e6
 Goal = Literal["maximize", "minimize"]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+Position = Annotated[Number, Field(ge=-1e7, le=1e7)]
+"""On the specimen, nm; a stage travels a few mm, 1e6 to 1e7 nm."""
+Speed = Annotated[Number, Field(ge=-1e4, le=1e4)]
+"""Of drift, nm/s; a bad stage drifts by 1."""
+
+
+Setting = Annotated[Number, Field(ge=-1e12, le=1e12)]
+"""Of a control, in its own units."""
+ControlName = Annotated[Name, Field(min_length=1)]
 
 
 class Model(BaseModel):
-    """Base of all parts of a plan: frozen, finite, and no field that is not known."""
+    """Base of all parts of a plan: frozen, finite, no field that is not known, and numbers that are written as such."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -31,12 +42,12 @@ class Model(BaseModel):
 class OverviewSpec(Model):
     """The image in which positions are chosen. A square scan: Swift's own conventions differ for other shapes."""
 
-    fov_nm: float = Field(500.0, gt=0, le=1e6, description="side of the scanned field, nm")
-    pixels: int = Field(512, ge=16, le=32768, description="pixels along a side")
-    dwell_us: float = Field(4.0, gt=0, le=1e5, description="time per pixel, µs")
-    center_nm: tuple[float, float] = Field((0.0, 0.0), description="centre of the field (y, x), nm")
-    rotation_deg: float = Field(0.0, ge=-360, le=360, description="scan rotation, degrees")
-    channel: int = Field(0, ge=0, description="scan channel, usually HAADF")
+    fov_nm: Number = Field(500.0, ge=0.01, le=1e6, description="side of the scanned field, nm: 0.01 to 1e6")
+    pixels: Whole = Field(512, ge=16, le=32768, description="pixels along a side")
+    dwell_us: Number = Field(4.0, ge=1e-3, le=1e5, description="time per pixel, µs: 0.001 to 1e5")
+    center_nm: tuple[Position, Position] = Field((0.0, 0.0), description="centre of the field (y, x), nm, to ±1e7")
+    rotation_deg: Number = Field(0.0, ge=-360, le=360, description="scan rotation, degrees")
+    channel: Whole = Field(0, ge=0, le=1000, description="scan channel, usually HAADF")
 
     @property
     def time_s(self) -> float:
@@ -47,25 +58,28 @@ class OverviewSpec(Model):
 class FrameSpec(Model):
     """A frame of the camera on which the bright-field disk is seen."""
 
-    exposure_s: float = Field(0.05, gt=0, le=60, description="exposure, s")
-    binning: int = Field(8, ge=1, le=64, description="camera pixels to a pixel of the frame, along each axis")
-    camera: str | None = Field(None, description="id of the camera; the instrument's Ronchigram camera, if not given")
+    exposure_s: Number = Field(0.05, ge=1e-6, le=60, description="exposure, s: 1e-6 to 60")
+    binning: Whole = Field(8, ge=1, le=64, description="camera pixels to a pixel of the frame, along each axis")
+    camera: Name | None = Field(None, description="id of the camera; the instrument's Ronchigram camera, if not given")
 
 
 class AlignmentSpec(Model):
     """How the bright-field disk is centred: by which controls, on which frames, how well."""
 
-    controls: tuple[str, str] = Field(("CAperture.y", "CAperture.x"), description="two controls that shift the disk")
+    controls: tuple[Name, Name] = Field(("CAperture.y", "CAperture.x"), description="two controls that shift the disk")
     frame: FrameSpec = FrameSpec()
-    goal: tuple[float, float] = Field((0.5, 0.5), description="where the disk should be (y, x), fractions of the frame")
-    tolerance_px: float = Field(1.0, gt=0, le=100, description="how near is near enough, pixels of the frame")
-    px_per_unit: float | None = Field(
+    goal: tuple[Number, Number] = Field(
+        (0.5, 0.5), description="where the disk should be (y, x), fractions of the frame"
+    )
+    tolerance_px: Number = Field(1.0, ge=1e-3, le=100, description="how near is near enough, pixels of the frame")
+    px_per_unit: Number | None = Field(
         None,
-        gt=0,
+        ge=1e-9,
+        le=1e12,
         description="pixels of the frame that a unit of the controls shifts the disk by, to within a factor of two; "
         "taken from the camera's calibration if the controls are angles in rad",
     )
-    frames: int = Field(20, ge=2, le=1000, description="frames after which it is given up")
+    frames: Whole = Field(20, ge=2, le=1000, description="frames after which it is given up")
 
     @model_validator(mode="after")
     def _is_possible(self) -> AlignmentSpec:
@@ -80,10 +94,11 @@ class AlignmentStage(Model):
     """The beam is aligned before the overview; looks at the disk show later whether it has moved."""
 
     spec: AlignmentSpec = AlignmentSpec()
-    every: int = Field(0, ge=0, le=10_000, description="spectra between two looks at the disk; 0: none")
-    within_px: float | None = Field(
+    every: Whole = Field(0, ge=0, le=10_000, description="spectra between two looks at the disk; 0: none")
+    within_px: Number | None = Field(
         None,
-        gt=0,
+        ge=1e-3,
+        le=1e4,
         description="the beam is aligned again when the disk is farther from its goal, pixels of the frame; three "
         "times the tolerance, if not given",
     )
@@ -106,8 +121,8 @@ class PatchSpec(Model):
     the border than half a patch and mirrors the image there. A patch never wraps round.
     """
 
-    pixels: int = Field(16, ge=2, le=512, description="side of a patch, pixels of the overview")
-    stride: int = Field(8, ge=1, le=512, description="distance between neighbouring candidates, pixels")
+    pixels: Whole = Field(16, ge=2, le=512, description="side of a patch, pixels of the overview")
+    stride: Whole = Field(8, ge=1, le=512, description="distance between neighbouring candidates, pixels")
     border: Literal["inside", "reflect"] = Field("inside", description="whether patches may reach over the border")
 
     @property
@@ -124,17 +139,17 @@ class PatchSpec(Model):
 class SpectrumSpec(Model):
     """How each spectrum is taken."""
 
-    exposure_s: float = Field(0.05, gt=0, le=600, description="exposure, s")
-    binning: int = Field(1, ge=1, le=64, description="camera binning along both axes")
-    settle_s: float = Field(0.0, ge=0, le=10, description="wait after the probe has been parked, s")
+    exposure_s: Number = Field(0.05, ge=1e-6, le=600, description="exposure, s: 1e-6 to 600")
+    binning: Whole = Field(1, ge=1, le=64, description="camera binning along both axes")
+    settle_s: Number = Field(0.0, ge=0, le=10, description="wait after the probe has been parked, s")
 
 
 class DriftCheck(Model):
     """Now and then an image of the whole field shows how far the specimen has moved; positions move with it."""
 
-    every: int = Field(20, ge=1, le=10_000, description="spectra between two looks")
-    pixels: int = Field(128, ge=16, le=4096, description="pixels along a side of the image, at most the overview's")
-    dwell_us: float = Field(4.0, gt=0, le=1e5, description="time per pixel, µs")
+    every: Whole = Field(20, ge=1, le=10_000, description="spectra between two looks")
+    pixels: Whole = Field(128, ge=16, le=4096, description="pixels along a side of the image, at most the overview's")
+    dwell_us: Number = Field(4.0, ge=1e-3, le=1e5, description="time per pixel, µs: 0.001 to 1e5")
 
     def scan(self, overview: OverviewSpec) -> OverviewSpec:
         """The image to take, of the same field as the overview."""
@@ -145,21 +160,21 @@ class ExpectedImprovement(Model):
     """Expected improvement over the best value so far (Jones et al. 1998): find the extreme."""
 
     kind: Literal["expected-improvement"] = "expected-improvement"
-    xi: float = Field(0.0, ge=0, le=10, description="improvement asked for, in standard deviations of the target")
+    xi: Number = Field(0.0, ge=0, le=10, description="improvement asked for, in standard deviations of the target")
 
 
 class UpperConfidenceBound(Model):
     """Mean plus ``beta`` standard deviations (Srinivas et al. 2010): find the interesting fraction."""
 
     kind: Literal["upper-confidence-bound"] = "upper-confidence-bound"
-    beta: float = Field(2.0, ge=0, le=100, description="weight of the uncertainty, standard deviations")
+    beta: Number = Field(2.0, ge=0, le=100, description="weight of the uncertainty, standard deviations")
 
 
 class ProbabilityOfImprovement(Model):
     """Probability of exceeding the best value so far (Kushner 1964)."""
 
     kind: Literal["probability-of-improvement"] = "probability-of-improvement"
-    xi: float = Field(0.01, ge=0, le=10, description="improvement asked for, in standard deviations of the target")
+    xi: Number = Field(0.01, ge=0, le=10, description="improvement asked for, in standard deviations of the target")
 
 
 class ThompsonSampling(Model):
@@ -199,9 +214,9 @@ class Costs(Model):
     compared by their logarithms: there, a cost of 1 divides them by e. At equal worth the nearest is always taken.
     """
 
-    travel: float = Field(0.0, ge=0, le=100, description="of a move as long as the field is wide")
-    damage: float = Field(0.0, ge=0, le=100, description="of measuring at a spot that was exposed once already")
-    damage_px: float = Field(8.0, gt=0, le=1e4, description="radius of a damaged spot, pixels of the overview")
+    travel: Number = Field(0.0, ge=0, le=100, description="of a move as long as the field is wide")
+    damage: Number = Field(0.0, ge=0, le=100, description="of measuring at a spot that was exposed once already")
+    damage_px: Number = Field(8.0, ge=1e-3, le=1e4, description="radius of a damaged spot, pixels of the overview")
 
 
 class StopRule(Model):
@@ -212,8 +227,8 @@ class StopRule(Model):
     Where the whole map is to be learned, the run ends once no candidate is uncertain by more than ``within``.
     """
 
-    within: float = Field(0.25, gt=0, le=10, description="what does not matter, standard deviations of the values")
-    risk: float = Field(0.05, gt=0, lt=1, description="chance of missing something better")
+    within: Number = Field(0.25, ge=1e-6, le=10, description="what does not matter, standard deviations of the values")
+    risk: Number = Field(0.05, ge=1e-12, lt=1, description="chance of missing something better")
 
 
 class GridAgent(Model):
@@ -232,14 +247,16 @@ class ListAgent(Model):
     """Given positions, in their order."""
 
     kind: Literal["list"] = "list"
-    positions: tuple[tuple[Fraction, Fraction], ...] = Field(min_length=1, description="(y, x), fractions of the field")
+    positions: tuple[tuple[Fraction, Fraction], ...] = Field(
+        min_length=1, max_length=1_000_000, description="(y, x), fractions of the field"
+    )
 
 
 class FeatureAgent(Model):
     """A feature finder: the brightest (or darkest) peaks and blobs of the overview, strongest first."""
 
     kind: Literal["features"] = "features"
-    size_px: float = Field(6.0, gt=0, le=256, description="radius of what is looked for, pixels of the overview")
+    size_px: Number = Field(6.0, ge=0.1, le=256, description="radius of what is looked for, pixels of the overview")
     polarity: Literal["bright", "dark"] = Field("bright", description="which features")
 
 
@@ -249,8 +266,8 @@ class DeepKernelAgent(Model):
     kind: Literal["deep-kernel"] = "deep-kernel"
     acquisition: Acquisition = Field(UpperConfidenceBound(), description="what makes a position worth measuring")
     goal: Goal = Field("maximize", description="whether high or low values are wanted")
-    seeds: int = Field(10, ge=1, le=1000, description="space-filling points before the model takes over")
-    refit_every: int = Field(5, ge=1, le=1000, description="points between refits of the hyperparameters, at least")
+    seeds: Whole = Field(10, ge=1, le=1000, description="space-filling points before the model takes over")
+    refit_every: Whole = Field(5, ge=1, le=1000, description="points between refits of the hyperparameters, at least")
     costs: Costs = Field(Costs(), description="what it costs to measure somewhere")
     stop: StopRule | None = Field(None, description="stop before the budget is spent, once little is left to find")
     kernel: Literal["views", "deep", "joined"] = Field(
@@ -266,15 +283,17 @@ AgentSpec = Annotated[GridAgent | RandomAgent | ListAgent | FeatureAgent | DeepK
 class Budget(Model):
     """When to stop: at whichever comes first."""
 
-    points: int = Field(60, ge=1, le=1_000_000, description="spectra to take")
-    time_s: float | None = Field(None, gt=0, description="time for the whole run, s")
-    dose_e: float | None = Field(None, gt=0, description="electrons into the specimen, overview included")
+    points: Whole = Field(60, ge=1, le=1_000_000, description="spectra to take, to 1e6")
+    time_s: Number | None = Field(None, ge=1e-3, le=1e9, description="time for the whole run, s: 0.001 to 1e9")
+    dose_e: Number | None = Field(
+        None, gt=0, le=1e30, description="electrons into the specimen, overview included, to 1e30"
+    )
 
 
 class Region(Model):
     """A rectangle on the overview in which to measure only, or not at all; fractions of the field."""
 
-    id: str
+    id: Name
     kind: Literal["include", "exclude"]
     top: Fraction
     left: Fraction
@@ -288,30 +307,50 @@ class Region(Model):
         return self
 
 
+def require_upward(low: float, high: float, what: str) -> None:
+    """Refuse a range that holds nothing.
+
+    Raises:
+        ValueError: it does not run upward.
+    """
+    if not low < high:
+        raise ValueError(f"{what} must run upward, not from {low:g} to {high:g}")
+
+
 class UserLimits(Model):
     """What the operator allows, within what the site allows."""
 
-    max_exposure_s: float | None = Field(None, gt=0, description="longest exposure, s")
-    controls: dict[str, tuple[float, float]] = Field(default_factory=dict, description="range per control")
+    max_exposure_s: Number | None = Field(None, ge=1e-6, le=1e6, description="longest exposure, s: 1e-6 to 1e6")
+    controls: dict[ControlName, tuple[Setting, Setting]] = Field(
+        default_factory=dict, max_length=1000, description="range per control, in its own units: lowest, highest"
+    )
+
+    @model_validator(mode="after")
+    def _run_upward(self) -> UserLimits:
+        for name, (low, high) in self.controls.items():
+            require_upward(low, high, f"the range of {name}")
+        return self
 
 
 class VirtualInstrument(Model):
     """The virtual microscope that comes with the package."""
 
     kind: Literal["virtual"] = "virtual"
-    specimen: str = Field("plasmonic", description="name of a specimen, or the file of a recorded spectrum image")
-    seed: int = Field(0, ge=0, description="which of the specimens of that name, and its noise")
-    beam_current_pA: float = Field(50.0, gt=0, le=10_000, description="beam current, pA")
-    drift_nm_s: tuple[float, float] = Field((0.0, 0.0), description="drift of the specimen (y, x), nm/s")
-    time_scale: float = Field(1.0, gt=0, le=1000, description="simulated seconds per second")
+    specimen: str = Field(
+        "plasmonic", max_length=4096, description="name of a specimen, or the file of a recorded spectrum image"
+    )
+    seed: Seed = Field(0, description="which of the specimens of that name, and its noise")
+    beam_current_pA: Number = Field(50.0, ge=1e-3, le=10_000, description="beam current, pA: 0.001 to 1e4")
+    drift_nm_s: tuple[Speed, Speed] = Field((0.0, 0.0), description="drift of the specimen (y, x), nm/s, to ±1e4")
+    time_scale: Number = Field(1.0, ge=1e-3, le=1000, description="simulated seconds per second: 0.001 to 1000")
 
 
 class SwiftInstrument(Model):
     """The instrument that is registered with Nion Swift; devices by their ids, or Swift's own choice."""
 
     kind: Literal["swift"] = "swift"
-    scan: str | None = Field(None, description="id of the scan device")
-    camera: str | None = Field(None, description="id of the spectrometer's camera")
+    scan: Name | None = Field(None, description="id of the scan device")
+    camera: Name | None = Field(None, description="id of the spectrometer's camera")
 
 
 InstrumentSpec = Annotated[VirtualInstrument | SwiftInstrument, Field(discriminator="kind")]
@@ -341,8 +380,8 @@ class Plan(Model):
     """
 
     version: Literal[1] = 1
-    name: str = Field("experiment", min_length=1, max_length=80, description="what the operator calls it")
-    seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
+    name: Name = Field("experiment", min_length=1, max_length=80, description="what the operator calls it")
+    seed: Seed = Field(0, description="all randomness of the run follows from it")
     instrument: InstrumentSpec = VirtualInstrument()
     overview: OverviewSpec = OverviewSpec()
     patches: PatchSpec = PatchSpec()
@@ -353,14 +392,16 @@ class Plan(Model):
     fallback: Literal["continue", "pause"] = Field(
         "continue", description="when the agent fails or hangs: go on with a space-filling policy, or pause"
     )
-    resume_after_s: float | None = Field(
-        None, gt=0, description="go on by itself so long after the beam was lost, s; never, if not given"
+    resume_after_s: Number | None = Field(
+        None, gt=0, le=1e6, description="go on by itself so long after the beam was lost, s; never, if not given"
     )
-    decision_deadline_s: float = Field(20.0, gt=0, le=3600, description="an agent that takes longer is set aside, s")
+    decision_deadline_s: Number = Field(
+        20.0, ge=1e-3, le=3600, description="an agent that takes longer is set aside, s: 0.001 to 3600"
+    )
     budget: Budget = Budget()
     align: AlignmentStage | None = Field(None, description="align the beam first, and again when it has moved")
     drift: DriftCheck | None = Field(None, description="look for drift, and follow it")
-    regions: tuple[Region, ...] = Field((), description="where to measure only, or not at all")
+    regions: tuple[Region, ...] = Field((), max_length=1000, description="where to measure only, or not at all")
     limits: UserLimits = UserLimits()
 
     @model_validator(mode="after")
@@ -368,6 +409,11 @@ class Plan(Model):
         if self.patches.reach > self.overview.pixels:
             raise ValueError(
                 f"a patch of {self.patches.pixels} px does not fit into an overview of {self.overview.pixels} px"
+            )
+        if self.candidates() > MAX_CANDIDATES:
+            raise ValueError(
+                f"an overview of {self.overview.pixels} px cut at a stride of {self.patches.stride} px gives "
+                f"{self.candidates():,} candidates; at most {MAX_CANDIDATES:,} can be handled: widen the stride"
             )
         return self
 
@@ -400,22 +446,13 @@ class Plan(Model):
         return self.model_dump_json(indent=2)
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, text: str | bytes) -> Plan:
         """Read a plan.
 
         Raises:
             PlanError: it is too large, is not JSON, or a field is wrong; the message names each.
         """
-        if len(text) > MAX_PLAN_BYTES:
-            raise PlanError(f"The plan holds {len(text):,} characters; at most {MAX_PLAN_BYTES:,} are read.")
-        try:
-            return cls.model_validate(json.loads(text))
-        except RecursionError as error:
-            raise PlanError("The plan is nested too deeply to be one.") from error
-        except json.JSONDecodeError as error:
-            raise PlanError(f"The plan is not JSON: {error}") from error
-        except ValidationError as error:
-            raise PlanError(f"The plan cannot be used:\n{explain(error)}") from error
+        return _plan(parse_json(text, "The plan"), "The plan")
 
     @classmethod
     def read(cls, path: str | pathlib.Path) -> Plan:
@@ -424,11 +461,14 @@ class Plan(Model):
         Raises:
             PlanError: the file cannot be read or used.
         """
-        try:
-            text = pathlib.Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise PlanError(f"The plan {path} cannot be read: {error}") from error
-        return cls.from_json(text)
+        return _plan(read_json(path, "The plan"), f"The plan {shown(path)}")
+
+
+def _plan(document: Any, what: str) -> Plan:
+    try:
+        return Plan.model_validate(document)
+    except ValidationError as error:
+        raise PlanError(f"{what} cannot be used:\n{explain(error)}") from error
 
 
 def require_second(agent: AgentSpec, second: Scalarizer | None) -> None:
@@ -457,15 +497,3 @@ def checked(model: type[M], **values: Any) -> M:
         return model(**values)
     except ValidationError as error:
         raise PlanError(explain(error).strip()) from error
-
-
-def explain(error: ValidationError) -> str:
-    """A validation error as one line a field, with where it is, what is wrong and what was given."""
-
-    def line(detail: Any) -> str:
-        where = ".".join(str(part) for part in detail["loc"]) or "plan"
-        given = repr(detail.get("input"))
-        shown = "" if isinstance(detail.get("input"), dict) else f" (given: {given[:80]})"
-        return f"  {where}: {detail['msg']}{shown}"
-
-    return "\n".join(line(detail) for detail in error.errors(include_url=False))

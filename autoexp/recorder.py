@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import logging
+import math
 import os
 import platform
 from collections.abc import Callable
@@ -15,16 +15,22 @@ import numpy.typing as npt
 
 from autoexp import events as ev
 from autoexp.agent import Prediction
-from autoexp.errors import BadFrameError, RunLogError
-from autoexp.instrument import Overview, Spectrum
+from autoexp.errors import BadFrameError, DiskError, RunLogError
+from autoexp.instrument import EnergyCalibration, Overview, Spectrum
+from autoexp.observers import Observer, Observers
 from autoexp.plan import Plan
-from autoexp.runlog import RunLog, RunReader, stored_spectra
+from autoexp.runlog import RunLog, RunReader
 from autoexp.scalarizers import Scalarizer, Scores
+from autoexp.scoring import Scorer, ScoreTimeoutError
 from autoexp.state import RunState, fold
 from autoexp.status import Status, status_of
 
-Observer = Callable[[ev.Record, RunState], None]
-log = logging.getLogger(__name__)
+SCORE_S = 20.0
+
+
+def _never() -> bool:
+    """There is no hurry."""
+    return False
 
 
 class Recorder:
@@ -32,21 +38,37 @@ class Recorder:
 
     Args:
         folder: the run's folder.
-        observers: called after every event; one that raises is dropped.
+        observers: called after every event; one that raises, or hangs, is dropped.
+        on_trouble: asked when the disk refuses a write: whether to try it again; see
+            :class:`autoexp.runlog.RunLog`.
+        hurried: whether nobody is to be waited for any more; asked while somebody is.
 
     Attributes:
         state: the fold of all events so far.
         status: what clients show; replaced, never changed.
         waited_s: time that the microscope has waited for decisions.
+        score_hung: why the latest spectrum has no score, where the scalarizer gave none in time; else empty.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], observers: tuple[Observer, ...] = ()):
-        self._log = RunLog(folder)
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        observers: tuple[Observer, ...] = (),
+        on_trouble: Callable[[DiskError], bool] | None = None,
+        hurried: Callable[[], bool] = _never,
+    ):
+        self._log = RunLog(folder, on_trouble)
         self.folder = self._log.folder
-        self.state: RunState = fold(self._log.records)
+        try:
+            self.state: RunState = fold(self._log.records)
+        except BaseException:
+            self._log.close()
+            raise
         self.waited_s = 0.0
+        self.score_hung = ""
         self.status: Status = status_of(self.state)
-        self._observers = list(observers)
+        self._observers = Observers(observers, hurried)
+        self._scorer = Scorer(self.state.plan.decision_deadline_s if self.state.plan else SCORE_S, hurried)
 
     @property
     def records(self) -> list[ev.Record]:
@@ -61,6 +83,8 @@ class Recorder:
     def close(self) -> None:
         """Release the folder."""
         self._log.close()
+        self._observers.close()
+        self._scorer.close()
 
     def append(self, *events: ev.Event) -> None:
         """Write events down, all at once, and tell everybody of each.
@@ -71,15 +95,7 @@ class Recorder:
         for record in self._log.append(*events):
             self.state = self.state.apply(record)
             self.status = status_of(self.state, self.waited_s)
-            self._tell(record)
-
-    def _tell(self, record: ev.Record) -> None:
-        for observer in list(self._observers):
-            try:
-                observer(record, self.state)
-            except Exception:
-                self._observers.remove(observer)
-                log.exception("An observer of the run failed and is no longer told.")
+            self._observers.tell(record, self.state)
 
     def enter(self, phase: ev.Phase, reason: str = "") -> None:
         """Note that another phase begins."""
@@ -89,6 +105,7 @@ class Recorder:
         """Note that the run begins; the plan is kept as a file too, ready to be run again."""
         self.append(ev.Started(run_id=run_id, plan=plan, software=software(), instrument=instrument))
         self._log.save_text("plan.json", plan.to_json())
+        self._scorer.deadline_s = plan.decision_deadline_s
 
     def overview(self, overview: Overview, image: npt.NDArray[np.floating], candidates: int, dose_e: float) -> None:
         """Save the overview."""
@@ -148,16 +165,18 @@ class Recorder:
 
     def rescore(self) -> None:
         """Score everything that was measured with the scalarizer now in force."""
-        points = self.state.measured
-        if not points:
+        if not self.state.measured:
             return
-        assert self.state.spectra is not None
-        stored = stored_spectra(self.folder, self.state.spectra.channels)
-        first, second = self._scores(stored[[p.record for p in points if p.record is not None]])
-        ids = [p.id for p in points]
+        found = RunReader(self.folder).checked(self.state.measured)
+        if found.damaged:
+            names = ", ".join(str(p.id + 1) for p in found.damaged)
+            self.append(ev.Warned(message=f"The stored spectra of points {names} are damaged and have no score."))
+        first, second = self._scores(found.counts)
+        ids = [p.id for p in found.points]
+        lost = dict.fromkeys((p.id for p in found.damaged), float("nan"))
 
         def by_id(values: npt.NDArray[np.float64]) -> dict[int, float]:
-            return dict(zip(ids, values.tolist(), strict=True))
+            return dict(zip(ids, values.tolist(), strict=True)) | lost
 
         self.append(
             ev.Rescored(
@@ -183,6 +202,12 @@ class Recorder:
             )
         )
 
+    @property
+    def axis(self) -> EnergyCalibration | None:
+        """How the spectra are calibrated, as of the first; None before it."""
+        opened = self.state.spectra
+        return None if opened is None else EnergyCalibration(opened.offset, opened.scale, opened.units)
+
     def energy(self) -> npt.NDArray[np.float64]:
         """Energies of the channels (E,); empty before the first spectrum."""
         return np.empty(0) if self.state.spectra is None else self.state.spectra.energy
@@ -191,19 +216,19 @@ class Recorder:
         """What the scalarizer in force makes of spectra, and the second one, if there is one."""
         settings = self.state.settings
         assert settings is not None
+        self.score_hung = ""
         second = settings.second
         return self._score(settings.scalarizer, spectra), self._score(second, spectra) if second else None
 
     def _score(self, scalarizer: Scalarizer, spectra: npt.NDArray[np.floating]) -> Scores:
         """Scores; NaN, and a warning, where the scalarizer cannot cope, so that the spectrum itself is never lost."""
         assert self.state.spectra is not None
-        energy = self.energy()
+        gain = self.state.spectra.counts_per_electron or 1.0
         try:
-            scalarizer.check_axis(energy)
-            gain = self.state.spectra.counts_per_electron or 1.0
-            scores = scalarizer.score(spectra, energy, gain)
-            return Scores(scores.value, np.nan_to_num(scores.std))
+            return self._scorer.score(scalarizer, spectra, self.energy(), gain)
         except Exception as error:  # a user's function may raise anything
+            if isinstance(error, ScoreTimeoutError):
+                self.score_hung = f"The score gave no number: {error}."
             self.append(ev.Warned(message=f"The scalarizer gives no number: {error}"))
             return Scores(np.full(len(spectra), np.nan), np.zeros(len(spectra)))
 
@@ -218,12 +243,17 @@ class Recorder:
                     offset=energy.offset,
                     scale=energy.scale,
                     units=energy.units,
-                    counts_per_electron=spectrum.counts_per_electron,
+                    counts_per_electron=_gain(spectrum.counts_per_electron),
                 )
             )
         elif self.state.spectra.channels != channels:
             expected = self.state.spectra.channels
             raise BadFrameError(f"The camera returned {channels} channels; this run holds {expected}.")
+
+
+def _gain(told: float | None) -> float | None:
+    """A camera's gain, where what it tells can be one."""
+    return float(told) if told is not None and math.isfinite(told) and told > 0 else None
 
 
 def software() -> dict[str, str]:

@@ -2,34 +2,48 @@
 
 A run is a folder. ``events.jsonl`` holds one event a line, its CRC-32 first; a line counts only when it is whole and
 its checksum fits, so a reader stops at the last good event whatever the file's end looks like. ``spectra.bin`` holds
-equal records one after another; a record is synced before the event that names it. Single arrays are npy files,
-written under a temporary name, synced, and renamed.
+equal records one after another; a record is synced before the event that names it, and lies where its number says.
+Single arrays are npy files, written under a temporary name, synced, and renamed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import json
+import errno
 import os
 import pathlib
+import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from typing import IO, Any
+from collections.abc import Callable, Sequence
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from autoexp import events as ev
-from autoexp.errors import RunLogError
+from autoexp.errors import DiskError, RunLogError
+from autoexp.lock import is_locked, lock_run
+from autoexp.run_reader import (
+    EVENTS,
+    MAX_LINE_BYTES,
+    SPECTRA,
+    CheckedSpectra,
+    RunReader,
+    checked_spectra,
+    folded,
+    line_of,
+    parse_line,
+    read_events,
+    record_refs,
+    stored_spectra,
+)
+from autoexp.run_recovery import recover
+from autoexp.safe_files import crc_of, inside, make_folder, open_regular, replace, sync_folder
 
-EVENTS = "events.jsonl"
-LOCK = ".lock"
-SPECTRA = "spectra.bin"
-MAX_LINE_BYTES = 64_000_000
+OnTrouble = Callable[[DiskError], bool]
+T = TypeVar("T")
 
 
 class RunLog:
@@ -37,28 +51,47 @@ class RunLog:
 
     Args:
         folder: the run's folder; made if it is not there.
+        on_trouble: called when the disk refuses a write, with what happened. If it returns True, the very same write
+            is tried again; if False, the error is raised. It may wait; it cannot write to this log.
+
+    Attributes:
+        records: all events so far.
 
     Raises:
         RunLogError: the folder cannot be used, belongs to a newer version, or another process writes to it.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]):
+    def __init__(self, folder: str | os.PathLike[str], on_trouble: OnTrouble | None = None):
         self.folder = pathlib.Path(folder)
+        self._on_trouble = on_trouble
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # made on one thread and closed on another
-            self._lock = FileLock(self.folder / LOCK, thread_local=False)
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RunLogError(f"Another program is writing to the run {self.folder}; close it there first.") from error
-        except OSError as error:
+            make_folder(self.folder)
+        except (OSError, ValueError) as error:
             raise RunLogError(f"The run folder {self.folder} cannot be written: {error}") from error
+        self._lock = lock_run(self.folder)
         try:
-            self.records = _recover(self.folder)
-            self._events = open(self.folder / EVENTS, "ab", buffering=0)  # noqa: SIM115 - open for the life of the run
-            self._spectra: Any = None  # opened with the first
+            self._open()
+        except OSError as error:
+            self._lock.release()
+            raise self._trouble(error, 0) from error
         except BaseException:
             self._lock.release()
+            raise
+
+    def _open(self) -> None:
+        found = recover(self.folder)
+        self.records = found.journal.records
+        # what counts is known here and never asked of the disk again
+        self._end, self._crc32 = found.journal.good_bytes, found.journal.crc32
+        self._channels, self._next_record = found.channels, found.next_record
+        self._events = open_regular(self.folder / EVENTS, os.O_RDWR | os.O_CREAT, buffering=0)
+        self._spectra: Any = None  # opened with the first
+        self._sound = True
+        self._waiting = False
+        try:
+            sync_folder(self.folder)
+        except BaseException:
+            self._events.close()
             raise
         self._begun = time.monotonic() - (self.records[-1].elapsed_s if self.records else 0.0)
 
@@ -70,9 +103,10 @@ class RunLog:
 
     def close(self) -> None:
         """Release the folder; nothing more can be appended."""
-        self._events.close()
-        if self._spectra is not None:
-            self._spectra.close()
+        for file in (self._events, self._spectra):
+            with contextlib.suppress(OSError):  # all that counts is on disk
+                if file is not None:
+                    file.close()
         self._lock.release()
 
     @property
@@ -84,220 +118,208 @@ class RunLog:
         """Write events and sync them together; when this returns, they are on disk.
 
         Raises:
-            RunLogError: the disk refuses, for example because it is full; none of the events counts.
+            DiskError: the disk refuses, for example because it is full; none of the events counts.
+            RunLogError: an event is one that could not be read again; nothing was written.
         """
-        utc = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
-        elapsed_s = self.elapsed_s
-        first = len(self.records)
-        records = [
-            ev.Record(seq=first + i, utc=utc, elapsed_s=elapsed_s, event=event) for i, event in enumerate(events)
-        ]
-        bodies = [record.model_dump_json().encode() for record in records]
-        self._write(self._events, b"".join(b"%08x %s\n" % (zlib.crc32(body), body) for body in bodies))
+        records = self._numbered(events)
+        data = b"".join(map(_line, records))
+        self._persist(lambda: self._add(data), len(data))
         self.records.extend(records)
+        for record in records:
+            if isinstance(record.event, ev.SpectraOpened):
+                self._channels = self._channels or record.event.channels
         return records
 
     def append_spectrum(self, counts: npt.NDArray[Any]) -> ev.RecordRef:
-        """Write one spectrum (E,) as float32 and sync it."""
-        data = np.ascontiguousarray(counts, dtype="<f4").tobytes()
-        if self._spectra is None:
-            self._spectra = open(self.folder / SPECTRA, "ab", buffering=0)  # noqa: SIM115
-        index = os.fstat(self._spectra.fileno()).st_size // len(data)
-        self._write(self._spectra, data)
+        """Write one spectrum (E,) as float32 and sync it; it counts once an event names it.
+
+        Raises:
+            DiskError: the disk refuses; the spectrum does not count.
+            RunLogError: it has another number of channels than the stream.
+        """
+        data = _floats(counts)
+        self._channels = self._channels or len(data) // 4
+        if len(data) != 4 * self._channels:
+            raise RunLogError(f"A spectrum of {len(data) // 4} channels does not fit a stream of {self._channels}.")
+        index = self._next_record
+        self._persist(lambda: self._put(data, index * len(data)), len(data))
+        self._next_record += 1
         return ev.RecordRef(index=index, crc32=zlib.crc32(data))
 
     def save_array(self, name: str, array: npt.NDArray[Any]) -> ev.ArrayRef:
-        """Write an array as npy; an older one of that name is replaced in one step."""
-        path = self.folder / f"{name}.npy"
-        self._replace(path, lambda file: np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False))
-        return ev.ArrayRef(file=path.name, crc32=_crc_of(path))
+        """Write an array as npy; an older one of that name is replaced in one step.
+
+        Raises:
+            DiskError: the disk refuses; the older one is untouched.
+            RunLogError: the array holds objects, or the name leads out of the folder.
+        """
+        array = np.asanyarray(array)
+        if array.dtype.hasobject:
+            raise RunLogError(f"The array {name} holds objects, which are not written to a run.")
+        path = inside(self.folder, f"{name}.npy")
+
+        def write(file: IO[bytes]) -> None:
+            np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)
+
+        try:
+            crc32 = self._persist(lambda: replace(path, write), array.nbytes)
+        except ValueError as error:
+            raise RunLogError(f"The array {name} cannot be written: {error}") from error
+        return ev.ArrayRef(file=path.name, crc32=crc32)
 
     def save_text(self, name: str, text: str) -> None:
-        """Write a text file; an older one of that name is replaced in one step."""
-        self._replace(self.folder / name, lambda file: file.write(text.encode()))
+        """Write a text file; an older one of that name is replaced in one step.
 
-    @staticmethod
-    def _replace(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
-        temporary = path.with_suffix(".tmp")
+        Raises:
+            DiskError: the disk refuses; the older one is untouched.
+            RunLogError: the text cannot be written, or the name leads out of the folder.
+        """
+        path = inside(self.folder, name)
         try:
-            with open(temporary, "wb") as file:
-                write(file)
-                _sync(file)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise RunLogError(f"{path.name} cannot be written: {error}") from error
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            raise RunLogError(f"{name} holds text that cannot be written: {error}") from error
+        self._persist(lambda: replace(path, lambda file: file.write(data)), len(data))
+
+    # --- what to write
+
+    def _numbered(self, events: Sequence[ev.Event]) -> list[ev.Record]:
+        utc = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
+        elapsed_s, first = self.elapsed_s, len(self.records)
+        try:
+            return [ev.Record(seq=first + i, utc=utc, elapsed_s=elapsed_s, event=e) for i, e in enumerate(events)]
+        except ValueError as error:
+            raise RunLogError(f"An event is none that a journal holds; nothing was written. {error}") from error
+
+    # --- how it is written
+
+    def _persist(self, write: Callable[[], T], size: int) -> T:
+        """Write, and again as long as whoever was told of trouble wants it."""
+        if self._waiting:
+            raise RunLogError("A write to the run still waits for the disk; nothing else can be written before it.")
+        while True:
+            try:
+                return write()
+            except OSError as error:
+                trouble = self._trouble(error, size)
+                if not self._again(trouble):
+                    raise trouble from error
+
+    def _again(self, trouble: DiskError) -> bool:
+        if self._on_trouble is None:
+            return False
+        self._waiting = True
+        try:
+            return self._on_trouble(trouble)
+        finally:
+            self._waiting = False
+
+    def _trouble(self, error: OSError, size: int) -> DiskError:
+        room = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            with contextlib.suppress(OSError):
+                free = shutil.disk_usage(self.folder).free
+                room = f" {size:,} bytes are to be written, {free:,} are free there; make room, or raise the quota."
+        return DiskError(f"The run cannot be written to {self.folder}: {error}.{room}")
+
+    def _add(self, data: bytes) -> None:
+        """Put lines at the end of the journal."""
+        if not self._sound or os.fstat(self._events.fileno()).st_size != self._end:
+            self._mend()
+        os.lseek(self._events.fileno(), self._end, os.SEEK_SET)
+        self._write(self._events, data)
+        self._end += len(data)
+        self._crc32 = zlib.crc32(data, self._crc32)
+
+    def _put(self, data: bytes, at: int) -> None:
+        """Put a record where it belongs, whatever lies there: no event names it."""
+        if self._spectra is None:
+            self._spectra = open_regular(self.folder / SPECTRA, os.O_RDWR | os.O_CREAT, buffering=0)
+            sync_folder(self.folder)
+        os.lseek(self._spectra.fileno(), at, os.SEEK_SET)
+        try:
+            self._write(self._spectra, data)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._spectra.close()
+            self._spectra = None  # opened anew: a share that went away may be back under the old name only
+            raise
 
     def _write(self, file: Any, data: bytes) -> None:
-        end = os.fstat(file.fileno()).st_size
+        """Write from where the file stands, and sync; what was half written is cut off again."""
+        start = os.lseek(file.fileno(), 0, os.SEEK_CUR)
         left = memoryview(data)
         try:
             while left:
                 left = left[file.write(left) :]
             os.fsync(file.fileno())
-        except OSError as error:
-            # What was half written must not stand before the next good line.
-            with contextlib.suppress(OSError):
-                os.ftruncate(file.fileno(), end)
-            raise RunLogError(f"The run cannot be written to {self.folder}: {error}") from error
+        except BaseException:
+            self._cut(file, start)
+            raise
 
+    def _cut(self, file: Any, end: int) -> None:
+        """Cut a file at its good end. Where that fails, nothing is appended until :meth:`_mend` has come through."""
+        try:
+            os.ftruncate(file.fileno(), end)
+            os.fsync(file.fileno())
+        except OSError:
+            self._sound = False
 
-class RunReader:
-    """A run on disk, read only; it may still be running, or have ended in any way.
-
-    Raises:
-        RunLogError: there is no run in the folder, or it was written by a newer version.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str]):
-        self.folder = pathlib.Path(folder)
-        self.records, self.damaged_bytes = read_events(self.folder)
-        if not self.records:
-            raise RunLogError(f"{self.folder} holds no run.")
-
-    def events(self, kind: type[Any]) -> Iterator[Any]:
-        """All events of one class, in order."""
-        return (record.event for record in self.records if isinstance(record.event, kind))
-
-    def spectra(self) -> npt.NDArray[np.float32]:
-        """All spectra (n, E), mapped from disk; index it with the points' record numbers."""
-        opened = next(self.events(ev.SpectraOpened), None)
-        return np.empty((0, 0), np.float32) if opened is None else stored_spectra(self.folder, opened.channels)
-
-    def array(self, ref: ev.ArrayRef) -> npt.NDArray[Any]:
-        """An array of the run, mapped from disk.
+    def _mend(self) -> None:
+        """Open the journal anew, see that all that was acknowledged is there, and cut off what is not.
 
         Raises:
-            RunLogError: its name leads out of the folder, it is missing, or it is damaged.
+            OSError: the disk still refuses.
+            RunLogError: the journal is no longer what was written.
         """
-        path = inside(self.folder, ref.file)
+        file = open_regular(self.folder / EVENTS, os.O_RDWR, buffering=0)
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise RunLogError(f"{ref.file} cannot be read: {error}") from error
-        if _crc_of(path) != ref.crc32:
-            raise RunLogError(f"{ref.file} is damaged: its checksum does not fit.")
-        return np.asarray(array) if array.nbytes < 1 << 26 else array
+            if crc_of(file, self._end) != self._crc32:
+                raise RunLogError(
+                    f"The journal of the run {self.folder} is no longer what was written: something else has changed "
+                    "it. Nothing more is written to it."
+                )
+            os.ftruncate(file.fileno(), self._end)
+            os.fsync(file.fileno())
+        except BaseException:
+            file.close()
+            raise
+        with contextlib.suppress(OSError):
+            self._events.close()
+        self._events, self._sound = file, True
 
 
-def read_events(folder: pathlib.Path) -> tuple[list[ev.Record], int]:
-    """All good events of a run, and how many bytes at the end are not.
-
-    Raises:
-        RunLogError: the run was written by a newer version.
-    """
-    path = folder / EVENTS
-    records: list[ev.Record] = []
-    good = 0
-    if not path.exists():
-        return records, 0
-    with open(path, "rb") as file:
-        for line in iter(lambda: file.readline(MAX_LINE_BYTES), b""):
-            record = _parse(line, len(records))
-            if record is None:
-                break
-            records.append(record)
-            good += len(line)
-    return records, path.stat().st_size - good
-
-
-def stored_spectra(folder: pathlib.Path, channels: int) -> npt.NDArray[np.float32]:
-    """All whole spectra (n, channels) of a run, mapped from disk."""
-    path = folder / SPECTRA
-    count = path.stat().st_size // (4 * channels) if path.exists() else 0
-    if count == 0:
-        return np.empty((0, channels), np.float32)
-    return np.memmap(path, "<f4", "r", shape=(count, channels))
-
-
-def is_locked(folder: pathlib.Path) -> bool:
-    """Whether somebody is writing to a run now."""
-    lock = FileLock(folder / LOCK, thread_local=False)
+def _line(record: ev.Record) -> bytes:
+    """The line of an event, which the reader takes: it is asked before anything is written."""
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+        line = line_of(record.model_dump_json(warnings=False).encode())
+        if len(line) <= MAX_LINE_BYTES and parse_line(line, record.seq) is not None:
+            return line
+        reason = f"it is {len(line):,} bytes long, of {MAX_LINE_BYTES:,}"
+    except (ValueError, TypeError, RecursionError, RunLogError) as error:
+        reason = str(error)
+    raise RunLogError(f"An event ({type(record.event).__name__}) cannot be written down: {reason}") from None
 
 
-def inside(folder: pathlib.Path, name: str) -> pathlib.Path:
-    """The path of a file named in a log, which must lie in the run's own folder.
-
-    Raises:
-        RunLogError: the name leads elsewhere.
-    """
-    path = (folder / name).resolve()
-    if path.parent != folder.resolve() or path.name != name:
-        raise RunLogError(f"The run names a file outside its own folder: {name!r}.")
-    return path
-
-
-def _parse(line: bytes, seq: int) -> ev.Record | None:
-    """The record of a line, or None if the line is not whole and true."""
-    if len(line) < 10 or line[8:9] != b" " or not line.endswith(b"\n"):
-        return None
-    body = line[9:-1]
-    if line[:8] != b"%08x" % zlib.crc32(body):
-        return None
-    if seq == 0:
-        _check_format(body)
+def _floats(counts: npt.NDArray[Any]) -> bytes:
     try:
-        record = ev.Record.model_validate_json(body)
-    except ValidationError as error:
-        raise RunLogError(
-            f"Event {seq} of this run is whole but means nothing to this version; nothing was changed. {error}"
-        ) from error
-    return record if record.seq == seq else None
+        return np.ascontiguousarray(counts, dtype="<f4").tobytes()
+    except (ValueError, TypeError) as error:
+        raise RunLogError(f"A spectrum is none that can be written down: {error}") from error
 
 
-def _check_format(body: bytes) -> None:
-    event = json.loads(body).get("event", {})
-    written = event.get("format", 0)
-    if event.get("type") == "started" and written > ev.FORMAT_VERSION:
-        raise RunLogError(
-            f"This run was written by a newer version (format {written}; this version reads up to "
-            f"{ev.FORMAT_VERSION}). Update nionswift-autoexp to open it; nothing was changed."
-        )
-
-
-def _recover(folder: pathlib.Path) -> list[ev.Record]:
-    """Read what is good; set what is not aside as ``.damaged``, so that appending goes on after the last good event."""
-    records, bad = read_events(folder)
-    path = folder / EVENTS
-    if bad:
-        good = path.stat().st_size - bad
-        with open(path, "r+b") as file:
-            file.seek(good)
-            tail = file.read()
-            with open(folder / f"{EVENTS}.damaged", "ab") as aside:
-                aside.write(tail)
-                _sync(aside)
-            file.truncate(good)
-            _sync(file)
-    _cut_spectra(folder, records)
-    return records
-
-
-def _cut_spectra(folder: pathlib.Path, records: list[ev.Record]) -> None:
-    """Drop a record of the spectra that is not whole; whole ones stay, named by an event or not."""
-    opened = next((r.event for r in records if isinstance(r.event, ev.SpectraOpened)), None)
-    path = folder / SPECTRA
-    if not path.exists():
-        return
-    size = path.stat().st_size
-    whole = size // (4 * opened.channels) * 4 * opened.channels if opened else 0
-    if size != whole:
-        os.truncate(path, whole)
-
-
-def _sync(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _crc_of(path: pathlib.Path) -> int:
-    crc = 0
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            crc = zlib.crc32(block, crc)
-    return crc
+__all__ = [
+    "EVENTS",
+    "SPECTRA",
+    "CheckedSpectra",
+    "OnTrouble",
+    "RunLog",
+    "RunReader",
+    "checked_spectra",
+    "folded",
+    "inside",
+    "is_locked",
+    "read_events",
+    "record_refs",
+    "stored_spectra",
+]

@@ -8,16 +8,17 @@ that a model need not guess what is known.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from scipy import ndimage
 
+from autoexp.documents import parse_json
 from autoexp.errors import PlanError
+from autoexp.fields import Energy, Name, Number, explain
 
 Array = npt.NDArray[np.float64]
 Spectra = npt.NDArray[np.floating[Any]]
@@ -84,8 +85,8 @@ class _Scalarizer(BaseModel):
 
 
 class _Windowed(_Scalarizer):
-    low_eV: float = Field(description="lower end of the window, eV")
-    high_eV: float = Field(description="upper end of the window, eV")
+    low_eV: Energy = Field(description="lower end of the window, eV")
+    high_eV: Energy = Field(description="upper end of the window, eV")
 
     @model_validator(mode="after")
     def _ordered(self) -> _Windowed:
@@ -123,8 +124,8 @@ class Edge(_Windowed):
     """
 
     kind: Literal["edge"] = "edge"
-    background_low_eV: float = Field(description="lower end of the background window, eV")
-    background_high_eV: float = Field(description="upper end of the background window, eV; below the edge")
+    background_low_eV: Energy = Field(description="lower end of the background window, eV")
+    background_high_eV: Energy = Field(description="upper end of the background window, eV; below the edge")
 
     @model_validator(mode="after")
     def _background_first(self) -> Edge:
@@ -235,6 +236,9 @@ class Ratio(_Scalarizer):
         return ""
 
 
+Intensity = Annotated[Number, Field(ge=-1e30, le=1e30)]
+
+
 class Similarity(_Scalarizer):
     """Likeness to a reference spectrum: the cosine of the angle between the two, 0 to 1.
 
@@ -242,16 +246,20 @@ class Similarity(_Scalarizer):
     """
 
     kind: Literal["similarity"] = "similarity"
-    reference: tuple[float, ...] = Field(min_length=2, description="intensities of the target, counts")
-    offset_eV: float = Field(description="energy of the reference's first channel, eV")
-    scale_eV: float = Field(gt=0, description="eV per channel of the reference")
-    low_eV: float | None = Field(None, description="compare from here, eV")
-    high_eV: float | None = Field(None, description="compare up to here, eV")
+    reference: tuple[Intensity, ...] = Field(
+        min_length=2, max_length=1_000_000, description="intensities of the target, counts, to ±1e30"
+    )
+    offset_eV: Energy = Field(description="energy of the reference's first channel, eV")
+    scale_eV: Number = Field(ge=1e-6, le=1e4, description="eV per channel of the reference: 1e-6 to 1e4")
+    low_eV: Energy | None = Field(None, description="compare from here, eV")
+    high_eV: Energy | None = Field(None, description="compare up to here, eV")
 
     @model_validator(mode="after")
     def _usable(self) -> Similarity:
-        if not np.all(np.isfinite(self.reference)) or not np.any(self.reference):
-            raise ValueError("the reference spectrum must be finite and not all zero")
+        if not np.any(self.reference):
+            raise ValueError("the reference spectrum must not be all zero")
+        if self.low_eV is not None and self.high_eV is not None and not self.low_eV < self.high_eV:
+            raise ValueError(f"the window must run upward, not from {self.low_eV:g} to {self.high_eV:g} eV")
         return self
 
     def values(self, spectra: Spectra, energy_eV: Array) -> Array:
@@ -286,7 +294,7 @@ def register_scalarizer(name: str, function: UserFunction, units: str = "") -> N
 
     Args:
         name: how plans refer to it.
-        function: takes spectra (n, E) and energies (E,), returns values (n,).
+        function: takes spectra (n, E) and energies (E,), which it may not change, returns values (n,).
         units: units of the values.
     """
     _registered[name] = function, units
@@ -296,7 +304,7 @@ class Function(_Scalarizer):
     """A function that was registered by name with :func:`register_scalarizer`."""
 
     kind: Literal["function"] = "function"
-    name: str
+    name: Name
 
     def require(self) -> None:
         """Refuse a name under which nothing is registered here; a run that used it can still be read.
@@ -310,7 +318,7 @@ class Function(_Scalarizer):
 
     def values(self, spectra: Spectra, energy_eV: Array) -> Array:
         self.require()
-        values = np.asarray(_registered[self.name][0](spectra, energy_eV), dtype=float)
+        values = np.asarray(_registered[self.name][0](_read_only(spectra), _read_only(energy_eV)), dtype=float)
         if values.shape != (len(spectra),):
             raise PlanError(
                 f"The scalarizer {self.name!r} must return one value for each of the {len(spectra)} spectra; "
@@ -336,16 +344,26 @@ def _adapter() -> TypeAdapter[Scalarizer]:
     return TypeAdapter(Scalarizer)
 
 
-def parse_scalarizer(value: str | dict[str, Any]) -> Scalarizer:
+def parse_scalarizer(value: str | bytes | dict[str, Any]) -> Scalarizer:
     """A scalarizer from its JSON or plain form.
 
     Raises:
         PlanError: it is not valid; the message names the field.
     """
     try:
-        return _adapter().validate_python(json.loads(value) if isinstance(value, str) else value)
-    except ValueError as error:
+        document = parse_json(value, "It") if isinstance(value, str | bytes) else value
+        return _adapter().validate_python(document)
+    except PlanError as error:
         raise PlanError(f"This scalarizer cannot be used: {error}") from error
+    except ValidationError as error:
+        raise PlanError(f"This scalarizer cannot be used:\n{explain(error)}") from error
+
+
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A view through which nothing can be changed."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _smooth(spectra: Spectra) -> Array:

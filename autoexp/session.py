@@ -7,12 +7,10 @@ plug-ins that are installed here register; it is touched only where somebody has
 from __future__ import annotations
 
 import contextlib
-import datetime
 import importlib
 import logging
 import pathlib
 import pkgutil
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,10 +22,11 @@ from autoexp.engine import Engine
 from autoexp.errors import GuardianError, InstrumentError, PlanError, RunLogError
 from autoexp.instrument import Identity
 from autoexp.limits import site_limits
+from autoexp.observers import Observer
 from autoexp.plan import InstrumentSpec, Plan, VirtualInstrument
-from autoexp.recorder import Observer
-from autoexp.runlog import EVENTS, RunReader
-from autoexp.state import RunState, fold
+from autoexp.run_folders import find_run, make_run_folder
+from autoexp.runlog import RunReader
+from autoexp.state import RunState
 
 if TYPE_CHECKING:
     from autoexp.swift.headless import Devices
@@ -38,46 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # They show things in Swift's window, or register what a plan asks for in another way.
 NOT_INSTRUMENTS = {"autoexp_ui", "virtual_stem", "nion_instrumentation_ui", "nion_eels_analysis"}
-
-
-def make_run_folder(runs: pathlib.Path, name: str) -> pathlib.Path:
-    """A new folder for a run, named after the time and the plan; no two calls ever get the same one.
-
-    Raises:
-        RunLogError: it cannot be made.
-    """
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    for number in range(1, 1000):
-        folder = runs / (f"{stamp}-{slug}" if number == 1 else f"{stamp}-{slug}-{number}")
-        try:
-            runs.mkdir(parents=True, exist_ok=True)
-            folder.mkdir()
-        except FileExistsError:
-            if not runs.is_dir():
-                raise RunLogError(f"{runs} is not a folder; name another with --runs.") from None
-            continue
-        except OSError as error:
-            raise RunLogError(f"No run folder can be made in {runs}: {error}. Name another with --runs.") from error
-        return folder
-    raise RunLogError(f"{runs} holds too many runs of this second.")
-
-
-def find_run(name: str, runs: pathlib.Path) -> pathlib.Path:
-    """The folder of a run, given as a path, as its id within ``runs``, or as ``latest``.
-
-    Raises:
-        RunLogError: there is none.
-    """
-    if name == "latest":
-        found = sorted(p.parent for p in runs.glob(f"*/{EVENTS}"))
-        if not found:
-            raise RunLogError(f"There is no run in {runs} yet; name its folder, or start one with: autoexp demo")
-        return found[-1]
-    for folder in (pathlib.Path(name), runs / name):
-        if (folder / EVENTS).is_file():
-            return folder
-    raise RunLogError(f"There is no run {name!r}, neither as a folder nor in {runs}.")
 
 
 @contextlib.contextmanager
@@ -225,7 +184,7 @@ def _lock_folder(spec: InstrumentSpec) -> Iterator[pathlib.Path | None]:
 
 
 def _unfinished(folder: pathlib.Path) -> RunState:
-    state = fold(RunReader(folder).records)
+    state = RunReader(folder).state
     if state.finished:
         raise RunLogError(f"The run {folder.name} is over ({state.finished.ending}: {state.finished.reason}).")
     if state.plan is None:
@@ -236,7 +195,8 @@ def _unfinished(folder: pathlib.Path) -> RunState:
 def _require_same(folder: pathlib.Path, identity: Identity) -> None:
     from autoexp import events as ev
 
-    began = next(RunReader(folder).events(ev.Started)).instrument.get("key")
+    started = next(RunReader(folder).events(ev.Started), None)
+    began = started.instrument.get("key") if started else None
     if began != identity.key:
         raise PlanError(f"The run {folder.name} began on {began}; {identity.key} answers now. Nothing was sent to it.")
 

@@ -1,163 +1,70 @@
-"""The state of a run: a fold over its events, and nothing else."""
+"""The state of a run: a fold over its events, and nothing else.
+
+A state is a value. Another one comes of each event and shares with it what the event leaves alone, so an event costs no
+more late in a run than early; only new values of all points go through all points.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
+from functools import singledispatch
+from typing import Any
 
 from autoexp import events as ev
-from autoexp.agent import Outcome, Suggestion
+from autoexp.agent import Outcome
 from autoexp.drift import Shift, extrapolated
-from autoexp.errors import PlanError
-from autoexp.plan import AgentSpec, Budget, DeepKernelAgent, Goal, Plan, Region, require_second
-from autoexp.scalarizers import Scalarizer
+from autoexp.errors import PlanError, RunLogError
+from autoexp.persistent import PersistentList
+from autoexp.plan import Plan
+from autoexp.points import Point, Points, PointStatus, changed
+from autoexp.settings import Settings
 
-PointStatus = Literal["decided", "exposing", "measured", "failed", "skipped"]
+__all__ = ["Point", "PointStatus", "Points", "RunState", "Settings", "fold"]
 
-
-@dataclass(frozen=True)
-class Settings:
-    """All that can be steered while a run goes on. Every command maps one of these to the next."""
-
-    scalarizer: Scalarizer
-    agent: AgentSpec
-    budget: Budget
-    second: Scalarizer | None = None
-    regions: tuple[Region, ...] = ()
-    requests: tuple[ev.MeasureHere, ...] = ()
-
-    @classmethod
-    def of(cls, plan: Plan) -> Settings:
-        """The settings with which a plan begins."""
-        return cls(plan.scalarizer, plan.agent, plan.budget, plan.second, plan.regions)
-
-    def advised_as(self, other: Settings) -> bool:
-        """Whether an agent would be told and asked the same; if not, it has to be made anew."""
-        relevant = ("scalarizer", "second", "agent", "regions")
-        return all(getattr(self, name) == getattr(other, name) for name in relevant)
-
-    @property
-    def goal(self) -> Goal:
-        """What the agent is after; policies without a goal of their own are judged as if they sought the maximum."""
-        return getattr(self.agent, "goal", "maximize")
-
-    def after(self, command: ev.Steering) -> Settings:
-        """The settings once a command (other than undo) is in force.
-
-        Raises:
-            PlanError: the command makes no sense here; the message says why.
-        """
-        settings = self._changed(command)
-        try:
-            require_second(settings.agent, settings.second)
-        except ValueError as error:
-            raise PlanError(f"{str(error)[0].upper()}{str(error)[1:]}.") from error
-        return settings
-
-    def _changed(self, command: ev.Steering) -> Settings:
-        match command:
-            case ev.SetScalarizer():
-                return replace(self, scalarizer=command.scalarizer)
-            case ev.SetSecond():
-                return replace(self, second=command.scalarizer, agent=command.agent or self.agent)
-            case ev.SetAgent():
-                return replace(self, agent=command.agent)
-            case ev.SetAcquisition():
-                if not isinstance(self.agent, DeepKernelAgent):
-                    raise PlanError(
-                        f"The {self.agent.kind} agent has no acquisition function; choose deep-kernel first."
-                    )
-                return replace(self, agent=self.agent.model_copy(update={"acquisition": command.acquisition}))
-            case ev.SetBudget():
-                return replace(self, budget=command.budget)
-            case ev.AddRegion():
-                kept = tuple(r for r in self.regions if r.id != command.region.id)
-                return replace(self, regions=(*kept, command.region))
-            case ev.RemoveRegion():
-                if all(r.id != command.id for r in self.regions):
-                    raise PlanError(f"There is no region {command.id!r} to remove.")
-                return replace(self, regions=tuple(r for r in self.regions if r.id != command.id))
-            case ev.MeasureHere():
-                if any(r.id == command.id for r in self.requests):
-                    raise PlanError(f"The request {command.id!r} was made before.")
-                return replace(self, requests=(*self.requests, command))
-        raise PlanError(f"{command.kind} does not change settings.")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One decision and what became of it."""
-
-    id: int
-    candidate: int | None
-    position: tuple[float, float]
-    reason: str
-    agent: str
-    status: PointStatus = "decided"
-    mean: float | None = None
-    std: float | None = None
-    request: str | None = None
-    value: float = float("nan")
-    noise: float = 0.0
-    second: float | None = None
-    second_noise: float = 0.0
-    record: int | None = None
-    fault: str = ""
-    dose_e: float = 0.0
-    exposed: bool = False
-
-    @property
-    def compared(self) -> tuple[float, float] | None:
-        """Both values, where there are two and both are numbers."""
-        if self.second is None or not (math.isfinite(self.value) and math.isfinite(self.second)):
-            return None
-        return self.value, self.second
-
-    @property
-    def suggestion(self) -> Suggestion:
-        """The point as the agent suggested it."""
-        return Suggestion(self.candidate, self.position, self.reason, self.mean, self.std)
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """What the agent is to learn of it; None while that is not known, and if it was never exposed."""
-        if self.status in ("decided", "exposing") or (self.status == "skipped" and not self.exposed):
-            return None
-        scored = self.status == "measured" and math.isfinite(self.value)
-        status: Literal["ok", "failed", "skipped"] = (
-            "ok" if scored else "skipped" if self.status == "skipped" else "failed"
-        )
-        return Outcome(status, self.candidate, self.position, self.value, self.noise, self.second, self.second_noise)
+Changes = dict[str, Any]
+BEFORE: dict[PointStatus, tuple[PointStatus, ...]] = {
+    "exposing": ("decided",),
+    "measured": ("exposing",),
+    "failed": ("exposing",),
+    "skipped": ("decided", "exposing"),
+}
+"""What a point was before it becomes what it is."""
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands after some of its events."""
+    """Where a run stands after some of its events.
+
+    Properties that are lists, ``pending`` and ``requests`` aside, go through all points; what is asked after every
+    event does not.
+    """
 
     seq: int = -1
     run_id: str = ""
     plan: Plan | None = None
     settings: Settings | None = None
-    history: tuple[Settings, ...] = ()
+    history: PersistentList[Settings] = field(default_factory=PersistentList)
     undone: int = 0
     phase: ev.Phase = "idle"
     phase_reason: str = ""
     prepared: ev.Prepared | None = None
     prepared_s: float = 0.0
-    looks: tuple[ev.Drifted, ...] = ()
+    looks: PersistentList[ev.Drifted] = field(default_factory=PersistentList)
+    seen_drift: tuple[tuple[float, Shift], ...] = ()
     aligning: bool = False
-    alignments: tuple[ev.Aligned, ...] = ()
+    alignments: PersistentList[ev.Aligned] = field(default_factory=PersistentList)
     disk: ev.Looked | None = None
     spectra: ev.SpectraOpened | None = None
-    points: dict[int, Point] = field(default_factory=dict)
+    points: Points = field(default_factory=Points)
+    served: int = 0
     dose_e: float = 0.0
     paid: dict[str, float] = field(default_factory=dict)
     stood_s: float = 0.0
     elapsed_s: float = 0.0
     measuring_s: float = 0.0
-    warnings: tuple[str, ...] = ()
+    warnings: PersistentList[str] = field(default_factory=PersistentList)
     snapshot: dict[str, float] = field(default_factory=dict)
     predicted: ev.Predicted | None = None
     finished: ev.Finished | None = None
@@ -170,7 +77,7 @@ class RunState:
     @property
     def scored(self) -> list[Point]:
         """Measured points to which the scalarizer gives a number."""
-        return [p for p in self.measured if math.isfinite(p.value)]
+        return [p for p in self.points.values() if p.scored]
 
     @property
     def failed(self) -> list[Point]:
@@ -178,39 +85,53 @@ class RunState:
         return [p for p in self.points.values() if p.status == "failed"]
 
     @property
+    def measured_count(self) -> int:
+        """Number of points with a usable spectrum."""
+        return self.points.measured
+
+    @property
+    def failed_count(self) -> int:
+        """Number of points that were exposed and gave nothing usable."""
+        return self.points.failed
+
+    @property
     def pending(self) -> list[Point]:
         """Points that were decided or begun and whose outcome is not known."""
-        return [p for p in self.points.values() if p.status in ("decided", "exposing")]
+        return [p for p in self.points.unsettled if p.pending]
 
     @property
     def requests(self) -> list[ev.MeasureHere]:
         """What the operator asked to measure and nobody has taken up yet."""
-        taken = {p.request for p in self.points.values()}
-        return [r for r in self.settings.requests if r.id not in taken] if self.settings else []
+        if self.settings is None:
+            return []
+        return [r for r in self.settings.requests.since(self.served) if r.id not in self.points.taken]
 
     @property
     def exposures(self) -> int:
         """Exposures that the budget has paid for."""
-        return sum(p.exposed for p in self.points.values())
+        return self.points.exposures
 
     @property
-    def outcomes(self) -> list[tuple[int, Outcome]]:
+    def next_id(self) -> int:
+        """The id of the next decision."""
+        return self.points.next_id
+
+    @property
+    def outcomes(self) -> PersistentList[tuple[int, Outcome]]:
         """All known outcomes with the ids of their points, in the order of the decisions."""
-        return [(p.id, outcome) for p in self.points.values() if (outcome := p.outcome) is not None]
+        return self.points.outcomes
 
     def drift(self, elapsed_s: float) -> Shift:
         """How far (y, x) the specimen is taken to have moved at a time of the run, fractions of the field."""
-        looks = [(look.since_s, look.shift) for look in self.looks if look.certain]
-        return extrapolated(looks, elapsed_s - self.prepared_s)
+        return extrapolated(self.seen_drift, elapsed_s - self.prepared_s)
 
     def shifts(self) -> tuple[Shift, Shift]:
         """Between which shifts the drift is until the next look."""
         return self.drift(-math.inf), self.drift(math.inf)
 
     def best(self) -> Point | None:
-        """The measured point that serves the goal best."""
-        sign = -1 if self.settings and self.settings.goal == "minimize" else 1
-        return max(self.scored, key=lambda p: sign * p.value, default=None)
+        """The measured point that serves the goal best; of several the earliest."""
+        return self.points.lowest if self.settings and self.settings.goal == "minimize" else self.points.highest
 
     def steered(self, command: ev.Steering) -> RunState:
         """The state once a steering command is in force.
@@ -218,124 +139,256 @@ class RunState:
         Raises:
             PlanError: the command makes no sense here; the message says why.
         """
-        if self.settings is None:
-            raise PlanError("There is no run to steer.")
-        if isinstance(command, ev.Undo):
-            if not self.history:
-                raise PlanError("There is nothing to undo.")
-            return replace(self, settings=self.history[-1], history=self.history[:-1], undone=self.undone + 1)
-        return replace(self, settings=self.settings.after(command), history=(*self.history, self.settings))
+        return changed(self, **_steered(self, command))
 
     def apply(self, record: ev.Record) -> RunState:
-        """The state after one more event."""
-        state = _apply(self, record.event)
+        """The state after one more event.
+
+        Raises:
+            RunLogError: no run can have this event here, so the journal is not what a run has written.
+        """
+        try:
+            changes = _meaning(record.event, self)
+        except (PlanError, RunLogError) as error:
+            raise RunLogError(
+                f"Event {record.seq} of this run contradicts those before it: {error} The journal was edited or is "
+                "damaged; nothing was changed. Put back a copy of it, or leave this run aside."
+            ) from error
+        if "prepared" in changes:
+            changes["prepared_s"] = record.elapsed_s
         passed = record.elapsed_s - self.elapsed_s if self.phase == "running" else 0.0
         measuring_s = self.measuring_s + max(0.0, passed)
-        prepared_s = record.elapsed_s if isinstance(record.event, ev.Prepared) else self.prepared_s
-        return replace(
-            state, seq=record.seq, elapsed_s=record.elapsed_s, measuring_s=measuring_s, prepared_s=prepared_s
-        )
+        return changed(self, seq=record.seq, elapsed_s=record.elapsed_s, measuring_s=measuring_s, **changes)
 
 
 def fold(records: Iterable[ev.Record], state: RunState | None = None) -> RunState:
-    """The state after all of the records."""
+    """The state after all of the records.
+
+    Raises:
+        RunLogError: no run can have had these events in this order.
+    """
     state = state or RunState()
     for record in records:
         state = state.apply(record)
     return state
 
 
-def _apply(state: RunState, event: ev.Event) -> RunState:
-    match event:
-        case ev.Started():
-            return replace(state, run_id=event.run_id, plan=event.plan, settings=Settings.of(event.plan))
-        case ev.Snapshot():
-            return replace(state, snapshot=dict(event.controls))
-        case ev.ExposureBegun():
-            paid = {**state.paid, event.what: event.dose_e}
-            stood_s = state.stood_s + event.stood_s
-            return replace(state, paid=paid, dose_e=state.dose_e + event.dose_e, stood_s=stood_s)
-        case ev.Prepared():
-            return replace(_settled(state, "overview", event.dose_e), prepared=event)
-        case ev.SpectraOpened():
-            return replace(state, spectra=event)
-        case ev.Decided():
-            point = Point(
-                event.id,
-                event.candidate,
-                event.position,
-                event.reason,
-                event.agent,
-                mean=event.mean,
-                std=event.std,
-                request=event.request,
-            )
-            return replace(state, points={**state.points, event.id: point})
-        case ev.Exposing():
-            state = replace(state, stood_s=state.stood_s + event.stood_s)
-            return _update(state, event.id, status="exposing", exposed=True, dose_e=event.dose_e)
-        case ev.Measured():
-            return _update(
-                state,
-                event.id,
-                status="measured",
-                value=event.value,
-                noise=event.noise,
-                second=event.second,
-                second_noise=event.second_noise,
-                record=event.record.index,
-                dose_e=event.dose_e,
-            )
-        case ev.Failed():
-            record = event.record.index if event.record else None
-            return _update(state, event.id, status="failed", fault=event.fault, record=record, dose_e=event.dose_e)
-        case ev.Skipped():
-            return _update(
-                state, event.id, status="skipped", fault=event.reason, dose_e=event.dose_e, exposed=event.exposed
-            )
-        case ev.Steered():
-            return state if event.refused else state.steered(event.command)
-        case ev.Rescored():
-            points = {i: _rescored(p, event) if i in event.values else p for i, p in state.points.items()}
-            return replace(state, points=points)
-        case ev.PhaseChanged():
-            return replace(state, phase=event.phase, phase_reason=event.reason)
-        case ev.Predicted():
-            return replace(state, predicted=event)
-        case ev.Warned():
-            return replace(state, warnings=(*state.warnings, event.message))
-        case ev.Drifted():
-            return replace(_settled(state, "drift", event.dose_e), looks=(*state.looks, event))
-        case ev.AlignmentBegun():
-            return replace(state, aligning=True)
-        case ev.Looked():
-            return replace(_settled(state, "frame", event.dose_e), disk=event)
-        case ev.Aligned():
-            return replace(state, aligning=False, alignments=(*state.alignments, event))
-        case ev.Restored():
-            return replace(state, stood_s=state.stood_s + event.stood_s)
-        case ev.Finished():
-            return replace(state, finished=event)
-    return state
+# --- what each event changes; an event of which nothing is said here changes nothing
 
 
-def _settled(state: RunState, what: str, dose_e: float) -> RunState:
-    """An exposure that was paid for beforehand, or never was (format 1), has really taken ``dose_e``."""
-    paid = dict(state.paid)
-    return replace(state, dose_e=state.dose_e + dose_e - paid.pop(what, 0.0), paid=paid)
+@singledispatch
+def _meaning(event: ev.Event, state: RunState) -> Changes:
+    return {}
 
 
-def _rescored(point: Point, event: ev.Rescored) -> Point:
-    return replace(
-        point,
-        value=event.values[point.id],
-        noise=event.noises.get(point.id, 0.0),
-        second=event.seconds.get(point.id),
-        second_noise=event.second_noises.get(point.id, 0.0),
+@_meaning.register
+def _(event: ev.Started, state: RunState) -> Changes:
+    if state.plan is not None:
+        raise RunLogError("The run begins a second time.")
+    return {"run_id": event.run_id, "plan": event.plan, "settings": Settings.of(event.plan)}
+
+
+@_meaning.register
+def _(event: ev.Snapshot, state: RunState) -> Changes:
+    return {"snapshot": dict(event.controls)}
+
+
+@_meaning.register
+def _(event: ev.ExposureBegun, state: RunState) -> Changes:
+    return {
+        "paid": {**state.paid, event.what: event.dose_e},
+        "dose_e": state.dose_e + event.dose_e,
+        "stood_s": state.stood_s + event.stood_s,
+    }
+
+
+@_meaning.register
+def _(event: ev.Prepared, state: RunState) -> Changes:
+    _require_going(state, event)
+    if state.prepared is not None:
+        raise RunLogError("The overview is taken a second time.")
+    return {**_settled(state, "overview", event.dose_e), "prepared": event}
+
+
+@_meaning.register
+def _(event: ev.SpectraOpened, state: RunState) -> Changes:
+    _require_going(state, event)
+    if state.spectra is not None:
+        raise RunLogError("A second file of spectra is opened.")
+    return {"spectra": event}
+
+
+@_meaning.register
+def _(event: ev.Decided, state: RunState) -> Changes:
+    _require_going(state, event)
+    if event.id < state.next_id:
+        raise RunLogError(f"Point {event.id} is decided a second time, or after a later one.")
+    point = Point(
+        event.id,
+        event.candidate,
+        event.position,
+        event.reason,
+        event.agent,
+        mean=event.mean,
+        std=event.std,
+        request=event.request,
+    )
+    points = state.points.added(point)
+    return {"points": points} | ({} if event.request is None else _served(state, state.settings, points))
+
+
+@_meaning.register
+def _(event: ev.Exposing, state: RunState) -> Changes:
+    _require_going(state, event)
+    stood_s = state.stood_s + event.stood_s
+    return {**_become(state, event.id, "exposing", dose_e=event.dose_e, exposed=True), "stood_s": stood_s}
+
+
+@_meaning.register
+def _(event: ev.Measured, state: RunState) -> Changes:
+    return _become(
+        state,
+        event.id,
+        "measured",
+        dose_e=event.dose_e,
+        value=event.value,
+        noise=event.noise,
+        second=event.second,
+        second_noise=event.second_noise,
+        record=event.record.index,
+        crc32=event.record.crc32,
     )
 
 
-def _update(state: RunState, point_id: int, **changes: object) -> RunState:
-    old = state.points[point_id]
-    new = replace(old, **changes)  # type: ignore[arg-type]
-    return replace(state, points={**state.points, point_id: new}, dose_e=state.dose_e + new.dose_e - old.dose_e)
+@_meaning.register
+def _(event: ev.Failed, state: RunState) -> Changes:
+    record = {} if event.record is None else {"record": event.record.index, "crc32": event.record.crc32}
+    return _become(state, event.id, "failed", dose_e=event.dose_e, fault=event.fault, **record)
+
+
+@_meaning.register
+def _(event: ev.Skipped, state: RunState) -> Changes:
+    return _become(state, event.id, "skipped", dose_e=event.dose_e, fault=event.reason, exposed=event.exposed)
+
+
+@_meaning.register
+def _(event: ev.Steered, state: RunState) -> Changes:
+    return {} if event.refused else _steered(state, event.command)
+
+
+@_meaning.register
+def _(event: ev.Rescored, state: RunState) -> Changes:
+    return {"points": state.points.rescored([_rescored(state, i, event) for i in event.values])}
+
+
+@_meaning.register
+def _(event: ev.PhaseChanged, state: RunState) -> Changes:
+    return {"phase": event.phase, "phase_reason": event.reason}
+
+
+@_meaning.register
+def _(event: ev.Predicted, state: RunState) -> Changes:
+    return {"predicted": event}
+
+
+@_meaning.register
+def _(event: ev.Warned, state: RunState) -> Changes:
+    return {"warnings": state.warnings.append(event.message)}
+
+
+@_meaning.register
+def _(event: ev.Drifted, state: RunState) -> Changes:
+    seen = (*state.seen_drift[-1:], (event.since_s, event.shift)) if event.certain else state.seen_drift
+    return {**_settled(state, "drift", event.dose_e), "looks": state.looks.append(event), "seen_drift": seen}
+
+
+@_meaning.register
+def _(event: ev.AlignmentBegun, state: RunState) -> Changes:
+    return {"aligning": True}
+
+
+@_meaning.register
+def _(event: ev.Looked, state: RunState) -> Changes:
+    return {**_settled(state, "frame", event.dose_e), "disk": event}
+
+
+@_meaning.register
+def _(event: ev.Aligned, state: RunState) -> Changes:
+    return {"aligning": False, "alignments": state.alignments.append(event)}
+
+
+@_meaning.register
+def _(event: ev.Restored, state: RunState) -> Changes:
+    return {"stood_s": state.stood_s + event.stood_s}
+
+
+@_meaning.register
+def _(event: ev.Finished, state: RunState) -> Changes:
+    if state.finished is not None:
+        raise RunLogError("The run ends a second time.")
+    return {"finished": event}
+
+
+def _settled(state: RunState, what: str, dose_e: float) -> Changes:
+    """An exposure that was paid for beforehand, or never was (format 1), has really taken ``dose_e``."""
+    paid = dict(state.paid)
+    return {"dose_e": max(0.0, state.dose_e + dose_e - paid.pop(what, 0.0)), "paid": paid}
+
+
+def _steered(state: RunState, command: ev.Steering) -> Changes:
+    if state.settings is None:
+        raise PlanError("There is no run to steer.")
+    if isinstance(command, ev.Undo):
+        if not state.history:
+            raise PlanError("There is nothing to undo.")
+        settings, history, undone = state.history[-1], state.history[:-1], state.undone + 1
+    else:
+        settings, history, undone = state.settings.after(command), state.history.append(state.settings), state.undone
+    changes = {"settings": settings, "history": history, "undone": undone}
+    return {**changes, **_served(state, settings, state.points)}
+
+
+def _served(state: RunState, settings: Settings | None, points: Points) -> Changes:
+    """How many requests, from the first, have been taken up: they are never asked about again."""
+    requests = settings.requests if settings else PersistentList[ev.MeasureHere]()
+    served = min(state.served, len(requests))
+    while served < len(requests) and requests[served].id in points.taken:
+        served += 1
+    return {"served": served}
+
+
+def _become(state: RunState, point_id: int, status: PointStatus, dose_e: float, **changes: object) -> Changes:
+    """What becomes of a point, and of the dose, which is never less than none, however sums are rounded."""
+    at, old = _find(state, point_id)
+    if old.status not in BEFORE[status]:
+        raise RunLogError(f"Point {point_id} is {old.status} and cannot become {status}.")
+    points = state.points.updated(at, changed(old, status=status, dose_e=dose_e, **changes))
+    return {"points": points, "dose_e": max(0.0, state.dose_e + dose_e - old.dose_e)}
+
+
+def _rescored(state: RunState, point_id: int, event: ev.Rescored) -> tuple[int, Point]:
+    at, point = _find(state, point_id)
+    if point.status != "measured":
+        raise RunLogError(f"Point {point_id} gets another value, but is {point.status}.")
+    return at, changed(
+        point,
+        value=event.values[point_id],
+        noise=event.noises.get(point_id, 0.0),
+        second=event.seconds.get(point_id),
+        second_noise=event.second_noises.get(point_id, 0.0),
+    )
+
+
+def _find(state: RunState, point_id: int) -> tuple[int, Point]:
+    found = state.points.find(point_id)
+    if found is None:
+        raise RunLogError(f"Point {point_id} was never decided.")
+    return found
+
+
+def _require_going(state: RunState, event: ev.Event) -> None:
+    """Refuse what only happens between the beginning of a run and its end."""
+    if state.plan is None:
+        raise RunLogError(f"The event {event.type!r} comes before the run begins.")
+    if state.finished is not None:
+        raise RunLogError(f"The event {event.type!r} comes after the run has ended.")

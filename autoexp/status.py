@@ -22,6 +22,7 @@ class Status:
         elapsed_s: since the run began.
         left_s: estimated time to the end; None before there is a basis for it.
         dose_e: electrons into the specimen so far.
+        stood_s: time that the beam stood on the specimen between exposures, in all.
         best: the best point so far.
         last: the point decided last.
         waited_s: time that the microscope waited for decisions, in all.
@@ -39,6 +40,7 @@ class Status:
     elapsed_s: float = 0.0
     left_s: float | None = None
     dose_e: float = 0.0
+    stood_s: float = 0.0
     best: Point | None = None
     last: Point | None = None
     waited_s: float = 0.0
@@ -64,16 +66,17 @@ def status_of(state: RunState, waited_s: float = 0.0) -> Status:
         phase=state.phase,
         reason=state.finished.reason if state.finished else state.phase_reason or _doing(state),
         run_id=state.run_id,
-        points=len(state.measured),
-        failed=len(state.failed),
+        points=state.measured_count,
+        failed=state.failed_count,
         budget_points=min(budget.points, state.prepared.candidates if state.prepared else budget.points)
         if budget
         else 0,
         elapsed_s=state.elapsed_s,
         left_s=left_s,
         dose_e=state.dose_e,
+        stood_s=state.stood_s,
         best=state.best(),
-        last=state.points[max(state.points)] if state.points else None,
+        last=state.points.last,
         waited_s=waited_s,
         warning=state.warnings[-1] if state.warnings else "",
         ending=state.finished.ending if state.finished else None,

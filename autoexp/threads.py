@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import threadpoolctl
 
@@ -17,16 +18,24 @@ _users = 0
 
 
 class Call(Generic[T]):
-    """One call on a thread of its own; daemonic, since a call that hangs must not keep the program alive."""
+    """One call on a thread of its own; daemonic, since a call that hangs must not keep the program alive.
 
-    def __init__(self, call: Callable[[], T], name: str):
+    Args:
+        call: what to do.
+        name: of its thread.
+        start: False leaves it to somebody else to run it, as :class:`Worker` does.
+    """
+
+    def __init__(self, call: Callable[[], T], name: str = "", *, start: bool = True):
         self._call = call
         self._done = threading.Event()
         self._result: list[T] = []
         self._error: BaseException | None = None
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        if start:
+            threading.Thread(target=self.run, name=name, daemon=True).start()
 
-    def _work(self) -> None:
+    def run(self) -> None:
+        """Do it, on this thread."""
         try:
             self._result.append(self._call())
         except BaseException as error:  # handed to whoever asks for the result
@@ -43,6 +52,42 @@ class Call(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._result[0]
+
+
+class Worker:
+    """Carries out calls one after the other, on a daemonic thread that is begun with the first of them.
+
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+        self._calls: queue.SimpleQueue[Call[Any] | None] | None = None
+        self._changing = threading.Lock()
+
+    def begin(self, call: Callable[[], T]) -> Call[T]:
+        """Let something be done as soon as what came before it is done."""
+        begun = Call(call, start=False)
+        with self._changing:
+            if self._calls is None:
+                self._calls = queue.SimpleQueue()
+                threading.Thread(target=_carry_out, args=(self._calls,), name=self._name, daemon=True).start()
+            self._calls.put(begun)
+        return begun
+
+    def leave(self) -> None:
+        """Let go of the thread, which ends with what it does now; the next call gets a new one."""
+        with self._changing:
+            calls, self._calls = self._calls, None
+        if calls is not None:
+            calls.put(None)
+
+
+def _carry_out(calls: queue.SimpleQueue[Call[Any] | None]) -> None:
+    while (call := calls.get()) is not None:
+        call.run()
+        del call  # what it returned is not kept until the next
 
 
 @functools.cache

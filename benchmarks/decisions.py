@@ -49,7 +49,7 @@ import numpy as np
 from scipy import ndimage
 from autoexp.agent import Outcome
 from autoexp.agents import make_agent
-from autoexp.models.surrogate import in_force
+from autoexp.models.schedule import in_force
 from autoexp.patches import cut
 from autoexp.plan import DeepKernelAgent, PatchSpec
 

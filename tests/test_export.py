@@ -90,7 +90,7 @@ def test_an_interrupted_export_leaves_the_old_one(run, tmp_path, monkeypatch):
     (path,) = export_csv(run, tmp_path / "out.csv")
     before = path.read_bytes()
     monkeypatch.setattr(os, "fsync", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ExportError, match="disk full"):
         export_csv(run, path, force=True)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir() if p.suffix == ".csv"] == ["out.csv"]

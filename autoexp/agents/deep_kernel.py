@@ -29,6 +29,10 @@ from autoexp.plan import (
 
 STREAM = 12
 EQUAL = 1e-9
+LARGEST = 1e100
+"""A value beyond is none that was measured, and its square would be infinite."""
+STRIPS = 64
+"""Points of a front of compromises that are looked at: of more, so many in even steps."""
 Mask = npt.NDArray[np.bool_]
 
 
@@ -213,7 +217,7 @@ class DeepKernelPolicy:
         with second.believing(rows, self._second.pending_noise()):
             mean = np.stack([posterior.mean, second.mean])
             known = mean[:, posterior.measured].T
-            front = known[acquisition.undominated(known)]
+            front = acquisition.thinned(known[acquisition.undominated(known)], STRIPS)
             corner = front.min(axis=0) - 0.1 * np.maximum(np.ptp(front, axis=0), 1e-3)
             both = np.stack([std, np.sqrt(second.variance)])
             return acquisition.log_expected_hypervolume_improvement(mean, both, front, corner)
@@ -258,9 +262,9 @@ class DeepKernelPolicy:
 
 
 def _learn(surrogate: Surrogate, row: int, value: float, noise: float) -> None:
-    """Learn a value if it is a number; a noise that is none is taken as zero."""
-    if np.isfinite(value):
-        surrogate.learn(row, value, noise if np.isfinite(noise) else 0.0)
+    """Learn a value if it is a number whose square is one; a noise that is none is taken as zero."""
+    if abs(value) < LARGEST:
+        surrogate.learn(row, value, noise if abs(noise) < LARGEST else 0.0)
 
 
 def _model(kernel: str, candidates: Candidates, views: Views, seed: int) -> Model:

@@ -29,19 +29,21 @@ class OrderedPolicy:
 
     def __init__(self, candidates: Candidates, order: Order, reason: str):
         self._candidates = candidates
-        self._order = [int(i) for i in order if candidates.allowed[i]]
+        self._left = [int(i) for i in reversed(order) if candidates.allowed[i]]  # the last is the next
         self._reason = reason
         self._done: set[int] = set()
 
     def suggest(self, n: int, pending: Sequence[Suggestion] = ()) -> list[Suggestion]:
         """The next ``n`` of the order."""
-        taken = self._done | {s.candidate for s in pending if s.candidate is not None}
-        left = (index for index in self._order if index not in taken)
+        taken = {s.candidate for s in pending}
+        left = (index for index in reversed(self._left) if index not in taken and index not in self._done)
         return [self._suggestion(index) for _, index in zip(range(n), left, strict=False)]
 
     def ingest(self, outcomes: Sequence[Outcome]) -> None:
         """Remember what is done; values do not matter."""
         self._done |= {o.candidate for o in outcomes if o.candidate is not None}
+        while self._left and self._left[-1] in self._done:
+            self._left.pop()
 
     def _suggestion(self, index: int) -> Suggestion:
         y, x = self._candidates.positions[index]
@@ -99,11 +101,10 @@ class ListPolicy:
     name = "list"
 
     def __init__(self, candidates: Candidates, positions: Sequence[tuple[float, float]]):
-        nearest = [candidates.nearest(p) for p in positions]
         self._left = [
             Suggestion(None, (float(p[0]), float(p[1])), f"number {i + 1} of the given list")
-            for i, (p, near) in enumerate(zip(positions, nearest, strict=True))
-            if candidates.allowed[near]
+            for i, p in enumerate(positions)
+            if candidates.allows(p)
         ]
 
     def suggest(self, n: int, pending: Sequence[Suggestion] = ()) -> list[Suggestion]:

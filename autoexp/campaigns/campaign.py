@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from autoexp.agent import Agent, Outcome, Predictor, Suggestion
 from autoexp.agents import make_agent
 from autoexp.campaigns import metrics
 from autoexp.campaigns.datasets import Dataset, load
 from autoexp.campaigns.formats import DatasetError
-from autoexp.errors import AgentError
+from autoexp.documents import read_json, shown
+from autoexp.errors import AgentError, PlanError
+from autoexp.fields import MAX_SEED, Number, Whole, explain
 from autoexp.patches import Candidates
-from autoexp.plan import AgentSpec, DeepKernelAgent, Goal, Model, explain
+from autoexp.plan import AgentSpec, DeepKernelAgent, Goal, Model
 from autoexp.scalarizers import Scalarizer, Scores
 
-MAX_JSON_BYTES = 1 << 30
+MAX_JSON_BYTES = 1 << 28
+"""Of a replay. As Python's lists it takes several times as much."""
 DIGITS = 7
 AgentMaker = Callable[[AgentSpec, Candidates, int, int], Agent]
 Watcher = Callable[[int, int], None]
@@ -36,17 +38,23 @@ SHORT = {
 }
 
 
+Points = Annotated[Whole, Field(ge=0, le=1_000_000)]
+Index = Annotated[Whole, Field(ge=0)]
+
+
 class Campaign(Model):
     """What to try on a dataset."""
 
     agent: AgentSpec = DeepKernelAgent()
     scalarizer: Scalarizer | None = Field(None, description="what to look for; none where values are recorded")
-    budget: int = Field(100, ge=1, le=1_000_000, description="points of each run")
-    seeds: int = Field(1, ge=1, le=10_000, description="number of runs")
-    first_seed: int = Field(0, ge=0, description="seed of the first run; the others follow")
-    patch: int | None = Field(None, ge=2, le=512, description="side of a patch, pixels of the overview")
-    in_flight: int = Field(0, ge=0, le=64, description="points whose result is not back when the next is decided")
-    checkpoints: tuple[int, ...] = Field((25, 50, 100), description="numbers of points after which to keep the map")
+    budget: Whole = Field(100, ge=1, le=1_000_000, description="points of each run")
+    seeds: Whole = Field(1, ge=1, le=10_000, description="number of runs")
+    first_seed: Whole = Field(0, ge=0, le=MAX_SEED - 10_000, description="seed of the first run; the others follow")
+    patch: Whole | None = Field(None, ge=2, le=512, description="side of a patch, pixels of the overview")
+    in_flight: Whole = Field(0, ge=0, le=64, description="points whose result is not back when the next is decided")
+    checkpoints: tuple[Points, ...] = Field(
+        (25, 50, 100), max_length=1000, description="numbers of points after which to keep the map"
+    )
 
     @property
     def label(self) -> str:
@@ -58,8 +66,8 @@ class Campaign(Model):
 class Checkpoint(Model):
     """The prediction for every candidate after a number of points; the deviation includes a measurement's noise."""
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[Number, ...]
+    std: tuple[Number, ...]
 
 
 class Run(Model):
@@ -74,10 +82,16 @@ class Run(Model):
     """
 
     seed: int
-    measured: tuple[int, ...]
-    scalar: tuple[float | None, ...]
-    decision_s: tuple[float, ...]
-    checkpoints: dict[str, Checkpoint] = Field(default_factory=dict)
+    measured: tuple[Index, ...]
+    scalar: tuple[Number | None, ...]
+    decision_s: tuple[Number, ...]
+    checkpoints: dict[Annotated[str, Field(pattern=r"^\d{1,7}$")], Checkpoint] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Run:
+        if not len(self.measured) == len(self.scalar) == len(self.decision_s):
+            raise ValueError("each point needs its candidate, its value and the time of its decision")
+        return self
 
     @property
     def values(self) -> npt.NDArray[np.float64]:
@@ -98,6 +112,15 @@ class Replay(Model):
     plan: Campaign
     runs: tuple[Run, ...]
 
+    @model_validator(mode="after")
+    def _has_a_truth(self) -> Replay:
+        truth = self.dataset.get("truth", [])
+        if not isinstance(truth, list | tuple) or not all(v is None or type(v) in (int, float) for v in truth):
+            raise ValueError("the truth of the dataset must be a list of numbers")
+        if any(i >= len(truth) for run in self.runs for i in run.measured):
+            raise ValueError("a run measured a candidate that the dataset does not have")
+        return self
+
     @property
     def truth(self) -> npt.NDArray[np.float64]:
         """The value of every candidate (n,), NaN where the scalarizer gives no number."""
@@ -114,15 +137,12 @@ class Replay(Model):
         Raises:
             DatasetError: it cannot be read or used.
         """
-        path = pathlib.Path(path)
         try:
-            if path.stat().st_size > MAX_JSON_BYTES:
-                raise DatasetError(f"{path} is too large to be a replay.")
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            return cls.model_validate(read_json(path, "The replay", MAX_JSON_BYTES))
         except ValidationError as error:
-            raise DatasetError(f"{path} is no replay:\n{explain(error)}") from error
-        except (OSError, ValueError, RecursionError) as error:
-            raise DatasetError(f"{path} cannot be read: {error}") from error
+            raise DatasetError(f"{shown(path)} is no replay:\n{explain(error)}") from error
+        except PlanError as error:
+            raise DatasetError(str(error)) from error
 
     def summary(self, goal: Goal | None = None) -> dict[str, Any]:
         """How good it was, medians and means over the seeds; see :func:`summarize`."""

@@ -14,6 +14,7 @@ from autoexp.agents import make_agent
 from autoexp.agents.space_filling import SpaceFillingPolicy
 from autoexp.campaigns.formats import DatasetError
 from autoexp.decider import RETRIES, allowed_in
+from autoexp.errors import AutoexpError, RunLogError
 from autoexp.patches import Candidates, cut
 from autoexp.runlog import RunReader
 from autoexp.state import RunState
@@ -79,10 +80,23 @@ def verify(folder: str | pathlib.Path) -> Verification:
         MissingDependencyError: a library that the agent needs is not installed.
     """
     reader = RunReader(folder)
+    try:
+        return _verified(reader)
+    except AutoexpError:
+        raise
+    except Exception as error:  # a journal may have been edited, and agents raise what they like at what makes no sense
+        raise RunLogError(
+            f"The decisions of the run {reader.folder.name} cannot be made again; its journal and its overview do not "
+            f"belong together: {error!r}"
+        ) from error
+
+
+def _verified(reader: RunReader) -> Verification:
     prepared = next(reader.events(ev.Prepared), None)
     started = next(reader.events(ev.Started), None)
     if prepared is None or started is None:
         raise DatasetError(f"The run {reader.folder.name} ended before its overview was taken; there is nothing in it.")
+    _ = reader.state  # events that contradict each other are refused before anything is decided
     witness = _Witness(started, cut(reader.array(prepared.overview), started.plan.patches))
     for record in reader.records:
         witness.see(record)

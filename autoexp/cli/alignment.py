@@ -71,6 +71,9 @@ def align(
         opened = open_alignments(where, runs, armed=arm, make_aligner=pilot or Aligner)
         with opened as alignments, interruptible() as wanted:
             alignments.check(spec)
+            if alignments.recover():
+                reply.line("  an alignment was cut off before; the controls go back to where it found them")
+                alignments.undo()
             for turn in range(times):
                 if where.kind == "virtual":
                     alignments.displace(_elsewhere(spec, seed, turn))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import re
 from typing import TYPE_CHECKING, Any
 
+from autoexp.documents import parse_json, read_bytes
 from autoexp.errors import PlanError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def scalarizer_of(text: str) -> Scalarizer:
         windows = _window(two.groups()), _window(two.groups()[2:])
         return parse_scalarizer({"kind": kind, "numerator": windows[0], "denominator": windows[1]})
     if (path := pathlib.Path(text)).is_file():
-        return parse_scalarizer(_read(path))
+        return parse_scalarizer(read_bytes(path, "The scalarizer"))
     raise PlanError(f"{text!r} is no scalarizer. {SCALARIZER_HELP}")
 
 
@@ -74,7 +74,7 @@ def acquisition_of(text: str) -> Acquisition:
     from autoexp.plan import Acquisition
 
     if text.lstrip().startswith("{"):
-        value = _json(text)
+        value = parse_json(text, "This")
     else:
         name, _, parameter = text.partition(":")
         if name not in ALIASES:
@@ -82,7 +82,7 @@ def acquisition_of(text: str) -> Acquisition:
         kind, field = ALIASES[name]
         value = {"kind": kind}
         if parameter:
-            value[field or "parameter"] = parameter
+            value[field or "parameter"] = _number(parameter)
     adapter: TypeAdapter[Acquisition] = TypeAdapter(Acquisition)
     acquisition: Acquisition = _validated(adapter, value, text)
     return acquisition
@@ -98,7 +98,7 @@ def agent_of(text: str, acquisition: str | None = None) -> AgentSpec:
 
     from autoexp.plan import AgentSpec, DeepKernelAgent
 
-    value = _json(text) if text.lstrip().startswith("{") else {"kind": text}
+    value = parse_json(text, "This") if text.lstrip().startswith("{") else {"kind": text}
     adapter: TypeAdapter[AgentSpec] = TypeAdapter(AgentSpec)
     agent: AgentSpec = _validated(adapter, value, text)
     if acquisition is None:
@@ -112,26 +112,18 @@ def _window(numbers: Any) -> dict[str, float]:
     return {"low_eV": float(numbers[0]), "high_eV": float(numbers[1])}
 
 
-def _read(path: pathlib.Path) -> str:
-    if path.stat().st_size > 4_000_000:
-        raise PlanError(f"{path} is too large to be a scalarizer.")
+def _number(text: str) -> Any:
+    """The number that is written there; what is none stays what it is, and is refused by the field's name."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path} cannot be read: {error}") from error
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise PlanError(f"This is not JSON: {error}") from error
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _validated(adapter: Any, value: Any, text: str) -> Any:
     from pydantic import ValidationError
 
-    from autoexp.plan import explain
+    from autoexp.fields import explain
 
     try:
         return adapter.validate_python(value)

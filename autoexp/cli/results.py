@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from autoexp.cli.console import RUNS, JsonFlag, RunName, RunsFolder, messages, replying
+from autoexp.text import clean
 
 
 class Format(enum.StrEnum):
@@ -36,7 +37,7 @@ def report(
             page = write_report(find_run(name, runs))
         reply.document({"report": str(page)})
         if not as_json:
-            typer.echo(page)
+            typer.echo(clean(str(page)))
         if show:
             typer.launch(page.resolve().as_uri())
 
@@ -56,10 +57,11 @@ def export(
 
     hspy: all measured spectra as one calibrated EELS signal with positions, values and the plan in its metadata, and
     the overview beside it. csv: one line a point with position, value, noise, status, reason, dose and time. Files are
-    written in one step, read back to make sure, and never replaced unless --force is given.
+    written in one step, read back to make sure, and never replaced unless --force is given. Spectra that are not as
+    they were measured are left out, with a warning.
     """
     with replying(as_json) as reply:
-        from autoexp.export import export_csv, export_hspy
+        from autoexp.export import damage_of, export_csv, export_hspy
         from autoexp.session import find_run
 
         folder = find_run(name, runs)
@@ -67,7 +69,10 @@ def export(
             files = export_hspy(folder, output, force=force)
         else:
             files = export_csv(folder, output, spectra=spectra, force=force)
-        reply.document({"files": [str(path) for path in files]})
+        damaged, remark = damage_of(folder)
+        reply.document({"files": [str(path) for path in files], "damaged": [point + 1 for point in damaged]})
+        if remark:
+            messages().print(f"[yellow]warning:[/] {remark}", soft_wrap=True)
         if not as_json:
             for path in files:
-                typer.echo(path)
+                typer.echo(clean(str(path)))

@@ -22,7 +22,7 @@ from autoexp.cli.console import (
     plain,
     replying,
 )
-from autoexp.errors import MissingDependencyError, RunLogError
+from autoexp.errors import AutoexpError
 
 if TYPE_CHECKING:
     from autoexp.plan import Plan
@@ -207,7 +207,7 @@ def _report(folder: pathlib.Path) -> pathlib.Path | None:
     try:
         with messages().status("Writing the report"):
             return write_report(folder)
-    except (MissingDependencyError, RunLogError) as error:
+    except AutoexpError as error:
         messages().print(f"[yellow]no report:[/] {escape(str(error))}", soft_wrap=True)
         return None
 

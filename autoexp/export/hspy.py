@@ -15,8 +15,11 @@ import numpy.typing as npt
 from autoexp import events as ev
 from autoexp.export.atomic import ExportError, check_targets, replace_file
 from autoexp.export.quiet import hyperspy
+from autoexp.export.spectra import CheckedSpectra, checked
+from autoexp.export.strange import only_ours
 from autoexp.runlog import RunReader
 from autoexp.state import Point, RunState, fold
+from autoexp.text import clean
 
 
 def export_hspy(
@@ -25,7 +28,8 @@ def export_hspy(
     """Write a run's spectra as an EELS signal (points | energy) and its overview as an image.
 
     The spectra are calibrated in energy; ``metadata.autoexp`` holds the positions (fractions of the overview and nm),
-    the values with their noise, the reasons, the plan, the instrument, and whether that was simulated.
+    the values with their noise, the reasons, the plan, the instrument, and whether that was simulated. Spectra that are
+    not as they were measured are left out; ``metadata.autoexp.damaged`` holds the numbers of their points.
 
     Args:
         folder: the run.
@@ -38,40 +42,42 @@ def export_hspy(
 
     Raises:
         RunLogError: there is no run.
-        ExportError: there is no spectrum, a file is there already, or it does not read back the same.
+        ExportError: there is no good spectrum, a file is there already or cannot be written, or it does not read back
+            the same.
         MissingDependencyError: HyperSpy or exSpy is not installed.
     """
-    reader = RunReader(folder)
-    state = fold(reader.records)
-    points = [p for p in state.points.values() if p.status == "measured" and p.record is not None]
-    if not points or state.spectra is None:
-        raise ExportError(f"The run {reader.folder.name} holds no spectrum to export.")
-    path = pathlib.Path(output) if output else reader.folder / f"{reader.folder.resolve().name}.hspy"
-    overview_path = path.with_name(f"{path.stem}-overview{path.suffix}")
-    wanted = [path, *([overview_path] if state.prepared else [])]
-    if path.suffix != ".hspy":
-        raise ExportError(f"{path.name} must end in .hspy.")
-    check_targets(wanted, force)
-    with hyperspy("Export to hspy") as api, contextlib.ExitStack() as stack:
-        signals = [_spectra(reader, state, points)]
-        if state.prepared:
-            signals.append(_overview(api, reader, state, state.prepared))
-        for target, signal in zip(wanted, signals, strict=True):
-            _save(api, stack.enter_context(replace_file(target)), signal)
-    return wanted
+    with only_ours("The HyperSpy file"):
+        reader = RunReader(folder)
+        state = fold(reader.records)
+        found = checked(reader, [p.id for p in state.measured])
+        if not found.points or state.spectra is None:
+            remark = f"; {len(found.damaged)} are damaged" if found.damaged else ""
+            raise ExportError(f"The run {clean(reader.folder.name)} holds no spectrum to export{remark}.")
+        path = pathlib.Path(output) if output else reader.folder / f"{reader.folder.resolve().name}.hspy"
+        overview_path = path.with_name(f"{path.stem}-overview{path.suffix}")
+        wanted = [path, *([overview_path] if state.prepared else [])]
+        if path.suffix != ".hspy":
+            raise ExportError(f"{path.name} must end in .hspy.")
+        check_targets(wanted, force)
+        with hyperspy("Export to hspy") as api, contextlib.ExitStack() as stack:
+            signals = [_spectra(reader, state, found)]
+            if state.prepared:
+                signals.append(_overview(api, reader, state, state.prepared))
+            for target, signal in zip(wanted, signals, strict=True):
+                _save(api, stack.enter_context(replace_file(target)), signal)
+        return wanted
 
 
-def _spectra(reader: RunReader, state: RunState, points: list[Point]) -> Any:
+def _spectra(reader: RunReader, state: RunState, found: CheckedSpectra) -> Any:
     opened = state.spectra
     assert opened is not None
-    data = np.asarray(reader.spectra()[[p.record for p in points if p.record is not None]])
-    energy = {"name": "Energy loss", "units": opened.units, "offset": opened.offset, "scale": opened.scale}
+    energy = {"name": "Energy loss", "units": _label(opened.units), "offset": opened.offset, "scale": opened.scale}
     axes = [
-        {"name": "point", "size": len(points), "offset": 1, "scale": 1, "navigate": True},
+        {"name": "point", "size": len(found.points), "offset": 1, "scale": 1, "navigate": True},
         {**energy, "size": opened.channels, "navigate": False},
     ]
-    signal = importlib.import_module("exspy").signals.EELSSpectrum(data, axes=axes)
-    signal.metadata.General.title = f"{state.run_id or reader.folder.name}{_mark(reader)}"
+    signal = importlib.import_module("exspy").signals.EELSSpectrum(found.counts, axes=axes)
+    signal.metadata.General.title = _title(reader, state)
     signal.metadata.set_item("Signal.quantity", "Electrons (counts)")
     instrument = _microscope(state)
     for name, value in instrument.items():
@@ -79,21 +85,23 @@ def _spectra(reader: RunReader, state: RunState, points: list[Point]) -> Any:
     if state.plan:
         exposure = "Acquisition_instrument.TEM.Detector.EELS.exposure"
         signal.metadata.set_item(exposure, state.plan.spectrum.exposure_s)
-    signal.metadata.add_dictionary({"autoexp": _about(reader, state, points)})
+    about = _about(reader, state, [state.points[i] for i in found.points])
+    signal.metadata.add_dictionary({"autoexp": {**about, "damaged": [i + 1 for i in found.damaged]}})
     return signal
 
 
 def _overview(api: Any, reader: RunReader, state: RunState, prepared: ev.Prepared) -> Any:
     image = np.array(reader.array(prepared.overview), dtype=np.float32)
-    height, width = prepared.fov_nm or prepared.shape
-    units = "nm" if prepared.fov_nm else "px"
+    calibrated = prepared.fov_nm is not None and min(prepared.fov_nm) > 0
+    height, width = prepared.fov_nm if prepared.fov_nm and calibrated else image.shape
+    units = "nm" if calibrated else "px"
     axes = [
         {"name": "y", "units": units, "size": image.shape[0], "scale": height / image.shape[0], "offset": 0.0},
         {"name": "x", "units": units, "size": image.shape[1], "scale": width / image.shape[1], "offset": 0.0},
     ]
     signal = api.signals.Signal2D(image, axes=axes)
-    signal.metadata.General.title = f"{state.run_id or reader.folder.name}: overview{_mark(reader)}"
-    signal.metadata.add_dictionary({"autoexp": {"run_id": state.run_id, "simulated": _simulated(reader)}})
+    signal.metadata.General.title = _title(reader, state, ": overview")
+    signal.metadata.add_dictionary({"autoexp": {"run_id": clean(state.run_id), "simulated": _simulated(reader)}})
     return signal
 
 
@@ -102,24 +110,24 @@ def _about(reader: RunReader, state: RunState, points: list[Point]) -> dict[str,
     prepared, settings = state.prepared, state.settings
     positions = np.array([p.position for p in points])
     about: dict[str, Any] = {
-        "run_id": state.run_id,
+        "run_id": clean(state.run_id),
         "simulated": _simulated(reader),
         "point": np.array([p.id + 1 for p in points]),
         "position_yx": positions,
         "value": np.array([p.value for p in points]),
         "noise": np.array([p.noise for p in points]),
         "dose_e": np.array([p.dose_e for p in points]),
-        "reason": [p.reason for p in points],
-        "agent": [p.agent for p in points],
-        "scalarizer": settings.scalarizer.describe() if settings else "",
-        "units": settings.scalarizer.units if settings else "",
+        "reason": [clean(p.reason) for p in points],
+        "agent": [clean(p.agent) for p in points],
+        "scalarizer": clean(settings.scalarizer.describe()) if settings else "",
+        "units": clean(settings.scalarizer.units) if settings else "",
         "plan": state.plan.to_json() if state.plan else "",
     }
     if settings and settings.second:
         about["second_value"] = np.array([np.nan if p.second is None else p.second for p in points])
         about["second_noise"] = np.array([p.second_noise for p in points])
-        about["second_scalarizer"] = settings.second.describe()
-        about["second_units"] = settings.second.units
+        about["second_scalarizer"] = clean(settings.second.describe())
+        about["second_units"] = clean(settings.second.units)
     if prepared and prepared.fov_nm:
         about["position_nm"] = positions * np.asarray(prepared.fov_nm)
         about["fov_nm"] = list(prepared.fov_nm)
@@ -141,8 +149,13 @@ def _simulated(reader: RunReader) -> bool:
     return bool(started and started.instrument.get("simulated"))
 
 
-def _mark(reader: RunReader) -> str:
-    return " (SIMULATED)" if _simulated(reader) else ""
+def _title(reader: RunReader, state: RunState, what: str = "") -> str:
+    return f"{_label(state.run_id or reader.folder.name)}{what}{' (SIMULATED)' if _simulated(reader) else ''}"
+
+
+def _label(text: str) -> str:
+    """Text that HyperSpy will write into figures, where dollars would enclose a formula."""
+    return clean(text, 200).replace("$", r"\$")
 
 
 def _save(api: Any, path: pathlib.Path, signal: Any) -> None:

@@ -6,13 +6,14 @@ import csv
 import math
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, zip_longest
 from typing import Any
-
-import numpy as np
 
 from autoexp import events as ev
 from autoexp.export.atomic import ExportError, check_targets, replace_file
+from autoexp.export.spectra import checked, damaged_points
+from autoexp.export.strange import cell, only_ours
 from autoexp.runlog import RunReader
 from autoexp.state import Point, RunState, fold
 
@@ -29,6 +30,7 @@ COLUMNS = (
     "second_noise",
     "second_units",
     "status",
+    "spectrum",
     "agent",
     "reason",
     "fault",
@@ -37,6 +39,7 @@ COLUMNS = (
     "utc",
 )
 Row = Sequence[object]
+Rows = Callable[[], Iterable[Row]]
 
 
 def export_csv(
@@ -48,10 +51,14 @@ def export_csv(
 ) -> list[pathlib.Path]:
     """Write a run's points as a table, UTF-8 with commas, times from the beginning of the run in seconds.
 
+    The column ``spectrum`` says ``ok``, ``damaged`` where what is on disk is not what was measured, or ``none``. A text
+    that a spreadsheet would take for a formula has an apostrophe before it.
+
     Args:
         folder: the run.
         output: file to write; by default ``<run>.csv`` in the run's folder.
-        spectra: also write ``<output>-spectra.csv``: energies first, then one column for each measured point.
+        spectra: also write ``<output>-spectra.csv``: energies first, then one column for each measured point whose
+            spectrum is not damaged.
         force: replace files that are there.
 
     Returns:
@@ -59,27 +66,59 @@ def export_csv(
 
     Raises:
         RunLogError: there is no run.
-        ExportError: a file is there already, or what was written does not read back the same.
+        ExportError: a file is there already, cannot be written, or what was written does not read back the same.
     """
-    reader = RunReader(folder)
-    state = fold(reader.records)
-    path = pathlib.Path(output) if output else reader.folder / f"{reader.folder.resolve().name}.csv"
-    wanted = [path, *([path.with_name(f"{path.stem}-spectra.csv")] if spectra else [])]
-    check_targets(wanted, force)
-    _write(path, COLUMNS, _point_rows(reader, state))
-    if spectra:
-        _write(wanted[1], *_spectra_table(reader, state))
-    return wanted
+    with only_ours("The table"):
+        reader = RunReader(folder)
+        state = fold(reader.records)
+        path = pathlib.Path(output) if output else reader.folder / f"{reader.folder.resolve().name}.csv"
+        wanted = [path, *([path.with_name(f"{path.stem}-spectra.csv")] if spectra else [])]
+        check_targets(wanted, force)
+        rows = _point_rows(reader, state)
+        write_table(path, COLUMNS, lambda: rows)
+        if spectra:
+            write_table(wanted[1], *_spectra_table(reader, state))
+        return wanted
+
+
+def write_table(path: pathlib.Path, heads: Row, rows: Rows) -> None:
+    """Write a table in one step and read it back; ``rows`` is called for either.
+
+    Text in it has to be harmless already: see :func:`autoexp.export.strange.cell`.
+
+    Raises:
+        ExportError: it cannot be written, or does not read back the same; an older file stays.
+    """
+    with replace_file(path) as temporary:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(chain([heads], rows()))
+        _read_back(temporary, path, heads, rows)
+
+
+def _read_back(temporary: pathlib.Path, path: pathlib.Path, heads: Row, rows: Rows) -> None:
+    with open(temporary, newline="", encoding="utf-8") as file:
+        pairs = zip_longest(csv.reader(file), chain([heads], rows()))
+        same = all(wanted is not None and found == list(map(_text, wanted)) for found, wanted in pairs)
+    if not same:
+        raise ExportError(f"{path.name} did not read back as it was written; nothing was replaced. Is the disk full?")
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _point_rows(reader: RunReader, state: RunState) -> list[Row]:
-    settled = _settled(reader)
+    settled, damaged = _settled(reader), set(damaged_points(reader, state))
     settings = state.settings
     units = settings.scalarizer.units if settings else "", settings.second.units if settings and settings.second else ""
-    return [_row(point, units, state.prepared, settled.get(point.id)) for point in state.points.values()]
+    points = state.points.values()
+    rows = (_row(point, units, state.prepared, settled.get(point.id), point.id in damaged) for point in points)
+    return [[cell(value) for value in row] for row in rows]
 
 
-def _row(point: Point, units: tuple[str, str], prepared: ev.Prepared | None, record: ev.Record | None) -> Row:
+def _row(
+    point: Point, units: tuple[str, str], prepared: ev.Prepared | None, record: ev.Record | None, damaged: bool
+) -> Row:
     place = prepared.to_nm(point.position) if prepared else None
     y, x = point.position
     return (
@@ -87,13 +126,14 @@ def _row(point: Point, units: tuple[str, str], prepared: ev.Prepared | None, rec
         y,
         x,
         *(place or ("", "")),
-        point.value if math.isfinite(point.value) else "",
-        point.noise if point.status == "measured" else "",
+        _number(point.value),
+        _number(point.noise) if point.status == "measured" else "",
         units[0],
         point.second if point.compared else "",
-        point.second_noise if point.compared else "",
+        _number(point.second_noise) if point.compared else "",
         units[1],
         point.status,
+        "none" if point.record is None else "damaged" if damaged else "ok",
         point.agent,
         point.reason,
         point.fault,
@@ -103,39 +143,20 @@ def _row(point: Point, units: tuple[str, str], prepared: ev.Prepared | None, rec
     )
 
 
+def _number(value: float) -> float | str:
+    return value if math.isfinite(value) else ""
+
+
 def _settled(reader: RunReader) -> dict[int, ev.Record]:
     """For each point the record that says what became of it."""
     return {r.event.id: r for r in reader.records if isinstance(r.event, ev.Measured | ev.Failed | ev.Skipped)}
 
 
-def _spectra_table(reader: RunReader, state: RunState) -> tuple[Row, list[Row]]:
+def _spectra_table(reader: RunReader, state: RunState) -> tuple[Row, Rows]:
+    """Heads and rows; the numbers become Python's one row at a time, or they would take ten times the room."""
     opened = state.spectra
     if opened is None:
-        return ["energy"], []
-    stored = reader.spectra()
-    points = [(p.id, p.record) for p in state.points.values() if p.record is not None and p.record < len(stored)]
-    energy = opened.energy
-    counts = stored[[record for _, record in points]].T if points else np.empty((len(energy), 0))
-    heads = [f"energy_{opened.units}", *(f"point_{i + 1}" for i, _ in points)]
-    return heads, [[float(e), *(float(c) for c in line)] for e, line in zip(energy, counts, strict=True)]
-
-
-def _write(path: pathlib.Path, heads: Row, rows: list[Row]) -> None:
-    with replace_file(path) as temporary:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(heads)
-            writer.writerows(rows)
-        _read_back(temporary, heads, rows)
-
-
-def _read_back(path: pathlib.Path, heads: Row, rows: list[Row]) -> None:
-    with open(path, newline="", encoding="utf-8") as file:
-        found = list(csv.reader(file))
-    wanted = [[_text(cell) for cell in line] for line in (heads, *rows)]
-    if found != wanted:
-        raise ExportError(f"{path.name} did not read back as it was written; nothing was replaced. Is the disk full?")
-
-
-def _text(cell: Any) -> str:
-    return "" if cell is None else str(cell)
+        return ["energy"], list
+    found = checked(reader, state.points)
+    heads = [cell(f"energy_{opened.units}"), *(f"point_{i + 1}" for i in found.points)]
+    return heads, lambda: ([float(e), *c.tolist()] for e, c in zip(opened.energy, found.counts.T, strict=True))

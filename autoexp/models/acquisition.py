@@ -90,6 +90,14 @@ def undominated(points: Array) -> npt.NDArray[np.bool_]:
     return kept
 
 
+def thinned(front: Array, count: int) -> Array:
+    """A front of compromises (m, 2), or if it has more points than ``count``, so many in even steps along it."""
+    if len(front) <= count:
+        return front
+    along = front[np.argsort(front[:, 0])]
+    return np.asarray(along[np.linspace(0, len(front) - 1, count).astype(int)])
+
+
 def upper_confidence_bound(mean: Array, std: Array, beta: float = 2.0) -> Array:
     """Mean plus ``beta`` standard deviations (Srinivas et al. 2010, with β of theirs being the square of this)."""
     return mean + beta * std

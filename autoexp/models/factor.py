@@ -28,6 +28,8 @@ BLOCK = 2**18
 """Kernel values computed at once by a processor: about what its own cache holds."""
 GPU_BLOCK = 2**26
 """Kernel values computed at once by a GPU, several times over while the views are added up: a gigabyte or two."""
+TALL = 512
+"""Rows of L⁻¹ in one product: what lies above its diagonal is zero, and from twice as many rows on not multiplied."""
 GPU_FROM = 50_000
 """Candidates from which a GPU is used: below, a processor is done in a few milliseconds."""
 GPU_SHARE = 0.5
@@ -37,14 +39,14 @@ Rows = Sequence[int] | npt.NDArray[np.intp]
 
 
 class Factor(Protocol):
-    """V, (n, N), of which the caller knows n."""
+    """V, (n, N), of which the caller knows n. A direction is for the factor that made it."""
 
     def condition(self, rows: Rows, inverse: Array, beta: Array) -> tuple[Array, Array]:
         """Fill the first n rows with L⁻¹ K(X, C).
 
         Args:
             rows: (n,) which candidates were measured.
-            inverse: (n, n) L⁻¹.
+            inverse: (n, n) L⁻¹, lower triangular.
             beta: (n,) L⁻¹ y.
 
         Returns:
@@ -52,8 +54,16 @@ class Factor(Protocol):
         """
         ...
 
-    def append(self, n: int, row: int, weights: Array, pivot: float) -> Array:
-        """Row n becomes (k(x, C) - weights V) / pivot; returned as (N,) float64.
+    def direction(self, n: int, row: int, weights: Array) -> Any:
+        """k(x, C) - weights V, (N,): what a measurement of a candidate has in common with all, n being known.
+
+        Raises:
+            RuntimeError: a GPU is full or has failed, as torch calls it.
+        """
+        ...
+
+    def append(self, n: int, direction: Any, pivot: float) -> Array:
+        """Row n becomes a direction over the pivot; returned as (N,) float64.
 
         Raises:
             RuntimeError: a GPU is full or has failed, as torch calls it.
@@ -111,22 +121,27 @@ class HostFactor:
         mean, explained = np.zeros(total), np.zeros(total)
         inverse, beta = inverse.astype(self._V.dtype), beta.astype(self._V.dtype)
         for part in _blocks(total, n, BLOCK):
-            V = np.matmul(inverse, self._kernel(rows, part), out=self._V[:n, part])
+            kernel, V = self._kernel(rows, part), self._V[:n, part]
+            for top in range(0, n, TALL):
+                below = min(top + TALL, n)
+                np.matmul(inverse[top:below, :below], kernel[:below], out=V[top:below])
             mean[part] = beta @ V
             explained[part] = np.einsum("nc,nc->c", V, V)
         return mean, explained
 
-    def append(self, n: int, row: int, weights: Array, pivot: float) -> Array:
+    def direction(self, n: int, row: int, weights: Array) -> Any:
+        found = np.empty(self._V.shape[1], self._V.dtype)
+        weights = weights.astype(self._V.dtype)
+        for part in _blocks(len(found), 1, BLOCK):
+            np.subtract(self._kernel([row], part)[0], weights @ self._V[:n, part], out=found[part])
+        return found
+
+    def append(self, n: int, direction: Any, pivot: float) -> Array:
         if n == len(self._V):
             larger = np.empty((room_for(n + 1), self._V.shape[1]), self._V.dtype)
             larger[:n] = self._V
             self._V = larger
-        weights = weights.astype(self._V.dtype)
-        for part in _blocks(self._V.shape[1], 1, BLOCK):
-            v = self._kernel([row], part)[0]
-            v -= weights @ self._V[:n, part]
-            v /= pivot
-            self._V[n, part] = v
+        np.divide(direction, pivot, out=self._V[n])
         return np.asarray(self._V[n], dtype=np.float64)
 
     def columns(self, n: int, columns: Rows) -> Floats:
@@ -173,14 +188,19 @@ class TorchFactor:
             explained[part] = (V * V).sum(0).cpu().numpy()
         return mean, explained
 
-    def append(self, n: int, row: int, weights: Array, pivot: float) -> Array:
+    def direction(self, n: int, row: int, weights: Array) -> Any:
+        found = self._V.new_empty(self._V.shape[1])
+        on_device = self._put(weights)
+        for part in _blocks(len(found), 1, GPU_BLOCK):
+            found[part] = self._kernel([row], part)[0] - on_device @ self._V[:n, part]
+        return found
+
+    def append(self, n: int, direction: Any, pivot: float) -> Array:
         if n == len(self._V):
             larger = self._empty(room_for(n + 1))
             larger[:n] = self._V
             self._V = larger
-        on_device = self._put(weights)
-        for part in _blocks(self._V.shape[1], 1, GPU_BLOCK):
-            self._V[n, part] = (self._kernel([row], part)[0] - on_device @ self._V[:n, part]) / pivot
+        self._V[n] = direction / pivot
         return np.asarray(self._V[n].cpu().numpy(), dtype=np.float64)
 
     def columns(self, n: int, columns: Rows) -> Floats:

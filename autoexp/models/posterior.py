@@ -1,8 +1,11 @@
-"""The exact posterior over all candidates, brought up to date in O(n N) for each spectrum.
+"""The posterior over all candidates, brought up to date in O(n N) for each spectrum.
 
 With K + Λ = L Lᵀ over the n measured points, V = L⁻¹ K(X, C) over the N candidates gives the posterior mean Vᵀ L⁻¹ y
 and variance k(c, c) - Σ V² (Rasmussen & Williams 2006, algorithm 2.1). A further point adds one row to L and to V, and
 changes nothing that is there: the rank-one update of the Cholesky factor (Osborne 2010, appendix B).
+
+That is exact. Where it would grow too large it begins with a summary of the points instead, m measurements that stand
+for all of them, and goes on exactly from there.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +21,9 @@ from scipy import linalg
 
 from autoexp.models.calibration import ResidualSpread
 from autoexp.models.factor import Factor, HostFactor, factor
-from autoexp.models.kernel import Array, Floats, Hyperparameters, covariance, leave_one_out, prior_draw
+from autoexp.models.kernel import Array, Floats, Hyperparameters, covariance, prior_draw
+from autoexp.models.summary import Summary, summed_up
+from autoexp.models.triangle import Triangle
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +39,8 @@ class Posterior:
         noise: (n,) known noise variances of the targets.
         dtype: in which the N-sized factor is kept; mean and variance are summed in float64. It is on a GPU if there
             is one and it helps, and comes back to the processor if that fails.
+        keep: of more points than these, so many are kept, and the others are folded into them; by default all are kept.
+        more: points to be learned or believed that room is made for; room for others is made when they come.
 
     Attributes:
         mean: (N,) of the noise-free target; replaced, never written to, when something is learned.
@@ -50,35 +58,61 @@ class Posterior:
         y: Array,
         noise: Array,
         dtype: npt.DTypeLike = np.float32,
+        keep: int | None = None,
+        more: int = 0,
     ):
         self._views = views
         self._hyper = hyper
         self._dtype = np.dtype(dtype)
-        self._n = len(rows)
-        self._rows = list(map(int, rows))
-        self._y = list(map(float, y))
-        self._noise = list(map(float, noise))
-        X = tuple(np.asarray(view[self._rows], dtype=np.float64) for view in views)
-        K = covariance(X, X, hyper)
-        K[np.diag_indices(self._n)] = hyper.signal + hyper.noise + np.asarray(noise)
-        self._L = np.asarray(np.linalg.cholesky(K))
-        self._beta = linalg.solve_triangular(self._L, np.asarray(self._y), lower=True)
-        self._factor = factor(views, hyper, self._n, self._dtype)
+        self._measured = np.asarray(rows, dtype=np.intp)
+        self._y = np.asarray(y, dtype=np.float64)
+        X = tuple(np.asarray(view[self._measured], dtype=np.float64) for view in views)
+        summed = keep is not None and keep < len(self._measured)
+        self._summary = summed_up(X, hyper, self._y, np.asarray(noise), keep or 0) if summed else None
+        L = self._conditioned(X, np.asarray(noise), self._summary)
+        self._n = len(L)
+        self._L = Triangle(L, self._n + more)
+        inverse = linalg.solve_triangular(L, np.eye(self._n), lower=True)
+        self._alpha, self._precision = inverse.T @ self._beta, np.einsum("ij,ij->j", inverse, inverse)
+        self._ahead: tuple[int, int, Array, Any] | None = None
+        self._factor = factor(views, hyper, self._n + more, self._dtype)
         try:
-            self.mean, explained = self._filled(self._factor)
+            self.mean, explained = self._filled(self._factor, inverse)
         except RuntimeError as error:  # as torch calls all that can go wrong on a GPU
             self.mean, explained = self._retreat(error)
         self.variance = np.maximum(hyper.signal - explained, 0.0)
 
+    def _conditioned(self, X: tuple[Array, ...], noise: Array, summary: Summary | None) -> Array:
+        """L, and with it what it rests on: the points that are kept, the noise of the others, and L⁻¹ y."""
+        if summary is not None:
+            self._rows = self._measured[summary.kept].tolist()
+            self._noise: list[float] = []
+            self._beta = summary.beta
+            return summary.L
+        self._rows = self._measured.tolist()
+        self._noise = list(map(float, noise))
+        K = covariance(X, X, self._hyper)
+        K[np.diag_indices(len(noise))] = self._hyper.signal + self._hyper.noise + noise
+        L = np.asarray(np.linalg.cholesky(K))
+        self._beta = linalg.solve_triangular(L, self._y, lower=True)
+        return L
+
     def __len__(self) -> int:
+        return len(self._measured)
+
+    @property
+    def size(self) -> int:
+        """Points that it rests on: those that were measured or are believed, or fewer that stand for them."""
         return self._n
 
     def observe(self, row: int, y: float, noise: float) -> None:
         """Learn one more standardised target, O(n N)."""
-        v = self._append(row, noise)
-        self._y.append(y)
-        last = self._L[-1]
-        beta = (y - last[:-1] @ self._beta) / last[-1]
+        weights, v, pivot = self._append(row, noise)
+        beta = (y - weights @ self._beta) / pivot
+        back = self._L.solve_transposed(weights)
+        self._alpha = np.append(self._alpha - back * (beta / pivot), beta / pivot)
+        self._precision = np.append(self._precision + (back / pivot) ** 2, 1 / pivot**2)
+        self._y = np.append(self._y, y)
         self._beta = np.append(self._beta, beta)
         self.mean = self.mean + beta * v
         self.variance = np.maximum(self.variance - v**2, 0.0)
@@ -89,29 +123,38 @@ class Posterior:
 
         This is the kriging believer (Ginsbourger et al. 2010): the mean stays, the variance shrinks.
         """
-        n, variance, L = self._n, self.variance, self._L
+        n, variance, measured, diagonal = self._n, self.variance, self._measured, len(self._noise)
         try:
             for row in rows:
-                v = self._append(row, noise)
+                _, v, _ = self._append(row, noise)
                 self.variance = np.maximum(self.variance - v**2, 0.0)
             yield self
         finally:
-            self._n, self.variance, self._L = n, variance, L
-            del self._rows[n:], self._noise[n:]
+            self._n, self.variance, self._measured = n, variance, measured
+            del self._rows[n:], self._noise[diagonal:]
 
     @property
     def measured(self) -> list[int]:
         """The candidates (n,) that were measured, or are believed, in their order."""
-        return list(self._rows)
+        return list(map(int, self._measured))
 
     def best(self) -> int:
         """The candidate of the highest mean among those that were measured, or are believed."""
-        return self._rows[int(self.mean[self._rows].argmax())]
+        return int(self._measured[self.mean[self._measured].argmax()])
 
     def leave_one_out(self) -> tuple[Array, Array]:
-        """Mean and standard deviation (n,) of each target as predicted from all others, its noise included."""
-        n = len(self._beta)
-        return leave_one_out(self._L[:n, :n], self._beta, np.asarray(self._y))
+        """Mean and standard deviation (n,) of each target as predicted from all others, its noise included.
+
+        Closed form: Rasmussen & Williams 2006, eq. 5.10 to 5.12. For points that were summed up it is of the time when
+        they were, and of what the summary knows.
+        """
+        summary = self._summary
+        summed, kept = (len(summary.mean), len(summary.kept)) if summary else (0, 0)
+        alpha, precision = self._alpha[kept:], self._precision[kept:]
+        mean, std = self._y[summed:] - alpha / precision, 1 / np.sqrt(precision)
+        if summary is None:
+            return mean, std
+        return np.concatenate([summary.mean, mean]), np.concatenate([summary.std, std])
 
     def calibration(self, deviations: float) -> tuple[ResidualSpread, float]:
         """How residuals spread over what was predicted, and how well intervals hold that take it into account.
@@ -123,7 +166,7 @@ class Posterior:
             the spread of the leave-one-out residuals, and the share of the targets inside their own leave-one-out
             interval.
         """
-        (mean, std), y = self.leave_one_out(), np.asarray(self._y)
+        (mean, std), y = self.leave_one_out(), self._y
         spread = ResidualSpread.of(mean, std, y)
         return spread, float(np.mean(np.abs(y - mean) <= deviations * std * spread.factor(mean)))
 
@@ -136,32 +179,56 @@ class Posterior:
         n = self._n
         points = np.concatenate([np.asarray(self._rows, dtype=np.intp), columns])
         prior = prior_draw(tuple(view[points] for view in self._views), self._hyper, rng)
-        noise = np.sqrt(np.asarray(self._noise) + self._hyper.noise) * rng.standard_normal(n)
-        missed = linalg.solve_triangular(self._L, prior[:n] + noise, lower=True)
+        missed = self._L.solve(prior[:n] + self._noise_draw(rng))
         return np.asarray(self.mean[columns] + prior[n:] - missed @ self._factor.columns(n, columns))
 
-    def _append(self, row: int, noise: float) -> Array:
-        """One more row of L and V; returns the latter, (N,)."""
+    def _noise_draw(self, rng: np.random.Generator) -> Array:
+        """Noise (n,) of what the posterior rests on."""
+        drawn = rng.standard_normal(self._n)
+        kept = self._n - len(self._noise)
+        each = np.sqrt(np.asarray(self._noise) + self._hyper.noise) * drawn[kept:]
+        return each if self._summary is None else np.concatenate([self._summary.noise @ drawn[:kept], each])
+
+    def _append(self, row: int, noise: float) -> tuple[Array, Array, float]:
+        """One more row of L, ``weights`` and a pivot, and of V, (N,); returns weights, row of V, pivot."""
         n = self._n
-        X = tuple(np.asarray(view[[*self._rows, row]], dtype=np.float64) for view in self._views)
-        k = covariance(tuple(x[:-1] for x in X), tuple(x[-1:] for x in X), self._hyper)[:, 0]
-        weights = linalg.solve_triangular(self._L, k, lower=True)
+        weights, direction = self._direction(row)
         floor = self._hyper.noise + noise
-        pivot = float(np.sqrt(max(self._hyper.signal + floor - weights @ weights, floor)))
+        pivot = float(np.sqrt(max(self._hyper.signal + floor - float(weights @ weights), floor)))
         try:
-            v = self._factor.append(n, row, weights, pivot)
+            v = self._factor.append(n, direction, pivot)
         except RuntimeError as error:
             self._retreat(error)
-            v = self._factor.append(n, row, weights, pivot)
-        self._L = np.block([[self._L, np.zeros((n, 1))], [weights, pivot]])
+            v = self._factor.append(n, self._factor.direction(n, row, weights), pivot)
+        self._L.append(n, weights, pivot)
         self._rows.append(row)
+        self._measured = np.append(self._measured, row)
         self._noise.append(noise)
         self._n = n + 1
-        return v
+        return weights, v, pivot
 
-    def _filled(self, factor: Factor) -> tuple[Array, Array]:
+    def _direction(self, row: int) -> tuple[Array, Any]:
+        """What a candidate has in common with the points, (n,), and beyond that with all others, as the factor has it.
+
+        The first that is believed is as a rule the next that is learned, so what was found for it is kept.
+        """
+        n, settled = self._n, self._n == len(self._beta)
+        if settled and self._ahead is not None and self._ahead[:2] == (n, row):
+            return self._ahead[2], self._ahead[3]
+        X = tuple(np.asarray(view[[*self._rows, row]], dtype=np.float64) for view in self._views)
+        k = covariance(tuple(x[:-1] for x in X), tuple(x[-1:] for x in X), self._hyper)[:, 0]
+        weights = self._L.solve(np.asarray(k, dtype=np.float64))
+        try:
+            direction = self._factor.direction(n, row, weights)
+        except RuntimeError as error:
+            self._retreat(error)
+            direction = self._factor.direction(n, row, weights)
+        if settled:
+            self._ahead = n, row, weights, direction
+        return weights, direction
+
+    def _filled(self, factor: Factor, inverse: Array) -> tuple[Array, Array]:
         """Condition a factor on all points: V is one product."""
-        inverse = linalg.solve_triangular(self._L, np.eye(self._n), lower=True)
         beta = np.pad(self._beta, (0, self._n - len(self._beta)))  # what is believed leaves the mean as it is
         return factor.condition(self._rows, inverse, beta)
 
@@ -170,5 +237,6 @@ class Posterior:
         if isinstance(self._factor, HostFactor):
             raise error
         log.warning("The GPU failed; the processor goes on: %s", error)
+        self._ahead = None
         self._factor = HostFactor(self._views, self._hyper, self._n, self._dtype)
-        return self._filled(self._factor)
+        return self._filled(self._factor, self._L.inverse(self._n))

@@ -5,6 +5,8 @@ fixed starts; between refits every outcome adds one row to the posterior. A refi
 is only in force some outcomes later, and may be made meanwhile on another thread. That too depends on nothing but the
 number of outcomes: a model that is made anew after a crash and is given all outcomes at once predicts, bit by bit, what
 it would have predicted had it learned them one by one.
+
+What a decision and a refit cost is bounded, however many outcomes there are: :class:`Bounds`.
 """
 
 from __future__ import annotations
@@ -24,15 +26,31 @@ from autoexp.models.features import Views
 from autoexp.models.fit import STARTS, fit_map, leave_one_out_density
 from autoexp.models.kernel import Array, Hyperparameters, Priors
 from autoexp.models.posterior import Posterior
+from autoexp.models.schedule import in_force, lag, refits, replaced
 from autoexp.models.targets import Standardisation, is_constant
 from autoexp.plan import Goal
 
 Rows = npt.NDArray[np.intp]
 ALL = "all descriptions"
 POSITION = "position alone"
-OVERLAP = 40
-"""For every so many outcomes that a refit rests on, it is in force one outcome later: it takes an exposure longer."""
 LEVEL_90 = 1.6448536269514722
+IN_FLIGHT = 16
+"""Points that may be believed at once before room has to be made for more."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """From where on a model costs no more, whatever it has learned.
+
+    Attributes:
+        exact: outcomes up to which the posterior is exact; a refit that comes into force later sums up.
+        kept: points that stand for all others when they are summed up.
+        fitted: outcomes that hyperparameters are fitted to; of more, so many in even steps.
+    """
+
+    exact: int = 2000
+    kept: int = 1000
+    fitted: int = 500
 
 
 @dataclass(frozen=True)
@@ -110,8 +128,9 @@ class Surrogate:
         model: what is fitted.
         goal: whether high or low values are wanted.
         first: outcomes before the first fit.
-        every: outcomes between fits, at least; a tenth of what is known if that is more.
+        every: outcomes between fits, at least.
         dtype: in which the posterior's large factor is kept.
+        bounds: on what it costs.
 
     Attributes:
         posterior: over all candidates, in standardised targets; None until there is something to model.
@@ -119,8 +138,18 @@ class Surrogate:
         trouble: what went wrong with the last refit, in words; empty if nothing did.
     """
 
-    def __init__(self, model: Model, goal: Goal, first: int, every: int, dtype: npt.DTypeLike = np.float32):
+    def __init__(
+        self,
+        model: Model,
+        goal: Goal,
+        first: int,
+        every: int,
+        dtype: npt.DTypeLike = np.float32,
+        bounds: Bounds = Bounds(),
+    ):
         self._model = model
+        self._bounds = bounds
+        self._candidates = len(model.initial.views)
         self._goal = goal
         self._first = max(2, first)
         self._every = every
@@ -161,7 +190,7 @@ class Surrogate:
             self._first += 1
         if len(self) < self._first:
             return
-        at = in_force(len(self), self._first, self._every)
+        at = in_force(len(self), self._first, self._every, self._candidates)
         if at != self._fitted_at:
             if at not in self._made and not self._making.locked():
                 self.posterior = None  # before the next is made: each may be large
@@ -170,6 +199,7 @@ class Surrogate:
             self._fitted_at = at
             with self._making:
                 self._made = {n: later for n, later in self._made.items() if n > at}
+                self._fits = {n: fit for n, fit in self._fits.items() if n >= at}
         assert self.posterior is not None and self.scale is not None
         self._calibrated = None
         for i in range(len(self.posterior), len(self)):
@@ -218,7 +248,7 @@ class Surrogate:
 
     @property
     def _due(self) -> int:
-        return refits(len(self), self._first, self._every)[-1]
+        return refits(len(self), self._first, self._every, self._candidates)[-1]
 
     def _make(self, at: int) -> _Made:
         """The refit to the first ``at`` outcomes, made now unless it was or is being made beforehand."""
@@ -233,29 +263,48 @@ class Surrogate:
         scale = Standardisation.of(values, noise, self._goal)
         rows, y, variance = np.asarray(self._rows[:at]), scale.forward(values), scale.forward_noise(noise)
         try:
-            fit = self._model.fit(rows, y, variance)
-            posterior = self._condition(fit, rows, y, variance)
+            some = self._fitted(at)
+            fit = self._model.fit(rows[some], y[some], variance[some])
+            posterior = self._checked(fit, rows, y, variance)
             trouble = ""
         except MissingDependencyError:
             raise
         except Exception as error:  # whatever a fit raises, the run goes on with the last good one
-            fit = self._fit_before(at)
-            posterior = self._condition(fit, rows, y, variance)
+            fit, posterior = self._last_good(at, rows, y, variance)
             trouble = f"the fit to {at} points failed ({error}); the one before it is used"
         self._fits[at] = fit
         return _Made(fit, posterior, scale, trouble)
 
+    def _last_good(self, at: int, rows: Rows, y: Array, noise: Array) -> tuple[Fit, Posterior]:
+        """The fit before the one on ``at`` outcomes; where it is of no use for these, what holds before any fit."""
+        try:
+            fit = self._fit_before(at)
+            return fit, self._checked(fit, rows, y, noise)
+        except (AgentError, np.linalg.LinAlgError):
+            return self._model.initial, self._condition(self._model.initial, rows, y, noise)
+
     def _fit_before(self, at: int) -> Fit:
         """The fit that was made before the one on ``at`` outcomes, found again if it never was."""
-        earlier = [n for n in refits(at, self._first, self._every) if n < at]
+        earlier = [n for n in refits(at, self._first, self._every, self._candidates) if n < at]
         if not earlier:
             return self._model.initial
         if earlier[-1] not in self._fits:
             self._refit(earlier[-1])
         return self._fits[earlier[-1]]
 
+    def _fitted(self, at: int) -> Rows:
+        """Which of the first ``at`` outcomes hyperparameters are fitted to."""
+        return np.unique(np.linspace(0, at - 1, min(at, self._bounds.fitted)).astype(np.intp))
+
     def _condition(self, fit: Fit, rows: Rows, y: Array, noise: Array) -> Posterior:
-        posterior = Posterior(fit.views.arrays, fit.hyper, rows, y, noise, self._dtype)
+        at = len(rows)
+        keep = self._bounds.kept if at + lag(at, self._candidates) > self._bounds.exact else None
+        more = replaced(at, self._every, self._candidates) - at + IN_FLIGHT
+        return Posterior(fit.views.arrays, fit.hyper, rows, y, noise, self._dtype, keep, more)
+
+    def _checked(self, fit: Fit, rows: Rows, y: Array, noise: Array) -> Posterior:
+        """The posterior, if it says anything."""
+        posterior = self._condition(fit, rows, y, noise)
         if not (np.isfinite(posterior.mean).all() and np.isfinite(posterior.variance).all()):
             raise AgentError("the prediction is not finite")
         if np.ptp(posterior.mean) < 1e-9 and len(fit.views) > 1:
@@ -265,25 +314,3 @@ class Surrogate:
     def _targets(self, scale: Standardisation, part: slice) -> tuple[Array, Array]:
         values, noise = np.asarray(self._values[part]), np.asarray(self._noise[part])
         return scale.forward(values), scale.forward_noise(noise)
-
-
-def refits(n: int, first: int, every: int) -> list[int]:
-    """At which numbers of outcomes, up to ``n``, the hyperparameters are fitted; ever sparser, as they settle.
-
-    >>> refits(30, 10, 5)
-    [10, 15, 20, 25, 30]
-    """
-    counts = [first]
-    while (following := counts[-1] + max(every, counts[-1] // 10)) <= n:
-        counts.append(following)
-    return counts
-
-
-def in_force(n: int, first: int, every: int) -> int:
-    """After how many outcomes the fit was made that is in force at ``n``: the first at once, others a little later.
-
-    >>> [in_force(n, 10, 5) for n in (10, 15, 40, 41, 46, 200, 204)]
-    [10, 15, 35, 40, 45, 196, 196]
-    """
-    made = reversed(refits(n, first, every))
-    return next(at for at in made if at == first or n >= at + min(every, at // OVERLAP))

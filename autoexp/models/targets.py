@@ -9,6 +9,9 @@ import numpy as np
 from autoexp.models.kernel import Array
 from autoexp.plan import Goal
 
+LOUDEST = 1e12
+"""Noise variance of a target from which on it says nothing at all: more would only spoil the arithmetic."""
+
 
 @dataclass(frozen=True)
 class Standardisation:
@@ -30,9 +33,10 @@ class Standardisation:
     @classmethod
     def of(cls, values: Array, noise: Array, goal: Goal) -> Standardisation:
         """From (n,) finite values and the standard deviations (n,) of their counting noise."""
-        centre, spread = float(values.mean()), float(values.std())
+        centre, spread = float(values.mean()), _spread(values)
         variance = noise**2
-        slope = float(((values - centre) @ variance) / (len(values) * spread**2)) if spread > 0 else 0.0
+        square = len(values) * spread**2
+        slope = float(((values - centre) @ variance) / square) if square > 0 else 0.0
         return cls(
             centre=centre,
             scale=(spread or 1.0) * (1 if goal == "maximize" else -1),
@@ -46,7 +50,7 @@ class Standardisation:
 
     def forward_noise(self, noise: Array) -> Array:
         """Noise variances of targets from standard deviations of values."""
-        return (noise / self.scale) ** 2
+        return np.minimum((noise / self.scale) ** 2, LOUDEST)
 
     def backward(self, mean: Array, variance: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of a new measurement, counting noise included.
@@ -66,3 +70,10 @@ class Standardisation:
 def is_constant(values: Array) -> bool:
     """Whether there is nothing to learn from these values: all equal, to rounding."""
     return len(values) < 2 or float(np.ptp(values)) <= 1e-12 * float(np.abs(values).max())
+
+
+def _spread(values: Array) -> float:
+    """Standard deviation, also of values whose squares are too small to be numbers."""
+    spread = float(values.std())
+    unit = float(np.abs(values).max())
+    return spread if spread > 1e-140 or unit == 0 else float((values / unit).std()) * unit

@@ -14,6 +14,7 @@ from autoexp.campaigns import metrics
 from autoexp.campaigns.campaign import Replay, quality_at
 from autoexp.campaigns.formats import DatasetError
 from autoexp.export.atomic import replace_file
+from autoexp.export.strange import cell
 from autoexp.plan import Goal
 from autoexp.report import draw, html
 
@@ -196,7 +197,7 @@ def _write_table(path: pathlib.Path, table: list[dict[str, Any]]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, keys)
         writer.writeheader()
-        writer.writerows(table)
+        writer.writerows({key: cell(value) for key, value in row.items()} for row in table)
 
 
 def _cell(key: str, value: Any) -> str:

@@ -6,6 +6,7 @@ Text, axes and grid are drawn in marker colours that the page replaces by its ow
 
 from __future__ import annotations
 
+import html
 import io
 import os
 import re
@@ -16,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autoexp.errors import MissingDependencyError
+from autoexp.patches import release_pages
+from autoexp.text import clean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +30,10 @@ BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", 
 _PAGE_COLOURS = {INK: "var(--ink)", FAINT: "var(--line)", BLUE: "var(--blue)", ORANGE: "var(--orange)"}
 _PAGE_COLOURS |= {GREEN: "var(--green)", PURPLE: "var(--purple)", GREY: "var(--muted)"}
 MAX_IMAGE = 1024
+MAX_LABEL = 100
+"""Characters of one text in a figure; more would leave no room for what is drawn."""
+_STRIP = 1 << 22
+"""Pixels of a large image that are in memory at once."""
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -102,14 +109,16 @@ def small(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     factor = int(np.ceil(max(image.shape) / MAX_IMAGE))
     if factor <= 1:
         return np.asarray(image, dtype=np.float32)
-    rows, columns = (n // factor for n in image.shape)
-    block_rows = max(1, MAX_IMAGE // 16)
+    high, wide = (min(factor, n) for n in image.shape)
+    rows, columns = image.shape[0] // high, image.shape[1] // wide
+    step = max(1, _STRIP // (high * image.shape[1]))
     parts = []
-    for start in range(0, rows, block_rows):
-        stop = min(rows, start + block_rows)
-        part = np.asarray(image[start * factor : stop * factor, : columns * factor], dtype=np.float32)
-        parts.append(part.reshape(stop - start, factor, columns, factor).mean(axis=(1, 3)))
-    return np.concatenate(parts) if parts else np.asarray(image[:1, :1], dtype=np.float32)
+    for start in range(0, rows, step):
+        stop = min(rows, start + step)
+        part = np.asarray(image[start * high : stop * high, : columns * wide], dtype=np.float32)
+        parts.append(part.reshape(stop - start, high, columns, wide).mean(axis=(1, 3)))
+        release_pages(image)
+    return np.concatenate(parts)
 
 
 def limits(values: npt.NDArray[Any]) -> tuple[float, float]:
@@ -118,10 +127,26 @@ def limits(values: npt.NDArray[Any]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
+def as_plain_text(figure: Figure) -> None:
+    """Every text in one short line and as it stands: only the numbers on the axes are set as formulas.
+
+    Units, names and the like come from outside, and may hold dollars, line breaks, or what no font can draw.
+    """
+    from matplotlib.axis import Axis, Tick
+    from matplotlib.text import Text
+
+    numbers = {id(label) for tick in figure.findobj(Tick) for label in (tick.label1, tick.label2)}  # type: ignore[attr-defined]
+    numbers |= {id(axis.get_offset_text()) for axis in figure.findobj(Axis)}  # type: ignore[attr-defined]
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and id(text) not in numbers:
+            text.set(usetex=False, parse_math=False, text=clean(" ".join(text.get_text().split()), MAX_LABEL))
+
+
 def to_svg(figure: Figure, label: str) -> str:
     """The figure as SVG to stand inside a page, with no link to anywhere."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
+    as_plain_text(figure)
     buffer = io.StringIO()
     canvas: Any = FigureCanvasSVG
     canvas(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -133,7 +158,8 @@ def to_svg(figure: Figure, label: str) -> str:
     for color, variable in _PAGE_COLOURS.items():
         body = body.replace(color, variable)
     width = 1.3 * figure.get_figwidth()
-    return f'<svg role="img" aria-label="{label}" style="max-width:{width:.2f}in" {box.group() if box else ""}>{body}'
+    about = f'role="img" aria-label="{html.escape(label)}" style="max-width:{width:.2f}in"'
+    return f"<svg {about} {box.group() if box else ''}>{body}"
 
 
 def for_paper(figure: Figure) -> None:
@@ -149,5 +175,6 @@ def to_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> None
     """The figure as an image on white, for slides."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    as_plain_text(figure)
     FigureCanvasAgg(figure)  # attaches itself to the figure
     figure.savefig(path, dpi=dpi, format="png", facecolor="white")

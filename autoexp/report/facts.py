@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import pathlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from autoexp import events as ev
 from autoexp.agent import Evidence
-from autoexp.errors import RunLogError
-from autoexp.patches import Candidates, cut
+from autoexp.errors import AutoexpError, RunLogError
+from autoexp.export.spectra import checked, damaged_points, left_out
+from autoexp.patches import Candidates, check_image, cut
 from autoexp.plan import Goal, Plan, VirtualInstrument
-from autoexp.runlog import RunReader
+from autoexp.report import draw
+from autoexp.runlog import RunReader, inside
 from autoexp.state import Point, RunState, fold
 
 Array = npt.NDArray[np.float64]
+MAX_ARRAY_BYTES = 9 << 30
+"""Somewhat more than the largest overview that a plan allows takes in double precision."""
+MAX_CANDIDATES = 4_000_000
+"""More are not drawn on maps, which would be finer than a screen."""
+MAX_MAPS = 60
+"""Predictions that are read, evenly over the run and the last: enough for a curve."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,8 @@ class Facts:
         began: wall-clock time of the beginning.
         overview: (h, w), or None if none was taken.
         candidates: where it could measure, or None.
-        spectra: (m, E) records, mapped from disk.
+        reader: what reads its spectra.
+        damaged: ids of the points whose spectra are not as they were measured.
         energy: (E,) in ``energy_units``.
         maps: predictions, oldest first.
         time: where the time went.
@@ -95,7 +108,8 @@ class Facts:
     began: str
     overview: npt.NDArray[np.floating] | None
     candidates: Candidates | None
-    spectra: npt.NDArray[np.float32]
+    reader: RunReader
+    damaged: tuple[int, ...]
     energy: Array
     energy_units: str
     maps: tuple[Map, ...]
@@ -118,11 +132,24 @@ class Facts:
         """Units of the values."""
         return self.state.settings.scalarizer.units if self.state.settings else ""
 
-    def spectrum(self, point: Point) -> npt.NDArray[np.float32] | None:
-        """The recorded spectrum of a point."""
-        if point.record is None or not 0 <= point.record < len(self.spectra):
-            return None
-        return np.asarray(self.spectra[point.record])
+    @functools.cached_property
+    def thumbnail(self) -> npt.NDArray[np.float32]:
+        """The overview, made small enough to be shown."""
+        assert self.overview is not None
+        return draw.small(self.overview)
+
+    @functools.cached_property
+    def field(self) -> tuple[float, float, str]:
+        """Height and width of the field and their units: nm where it is calibrated, pixels otherwise."""
+        prepared = self.state.prepared
+        if prepared and prepared.fov_nm and all(0 < side < math.inf for side in prepared.fov_nm):
+            return *prepared.fov_nm, "nm"
+        height, width = self.overview.shape if self.overview is not None else (1, 1)
+        return float(height), float(width), "px"
+
+    def spectra(self, points: Iterable[Point]) -> npt.NDArray[np.float32]:
+        """The spectra (n, E) of points, those left out that are damaged."""
+        return checked(self.reader, [point.id for point in points]).counts
 
     def place_nm(self, point: Point) -> tuple[float, float] | None:
         """Where a point lies in the field, (y, x) nm from its top left corner; None where that is not calibrated."""
@@ -155,8 +182,10 @@ def gather(folder: str | pathlib.Path) -> Facts:
     problems: list[str] = []
     if reader.damaged_bytes:
         problems.append(f"The last {reader.damaged_bytes:,} bytes of the log are damaged and were left out.")
+    damaged = damaged_points(reader, state)
+    problems += [left_out(damaged)] if damaged else []
     overview = _overview(reader, state, problems)
-    candidates = cut(overview, state.plan.patches) if overview is not None and state.plan else None
+    candidates = _candidates(overview, state, problems)
     opened = state.spectra
     return Facts(
         folder=reader.folder,
@@ -164,8 +193,9 @@ def gather(folder: str | pathlib.Path) -> Facts:
         started=next(reader.events(ev.Started), None),
         began=reader.records[0].utc,
         overview=overview,
-        candidates=candidates.restricted(state.settings.regions) if candidates and state.settings else candidates,
-        spectra=reader.spectra(),
+        candidates=candidates,
+        reader=reader,
+        damaged=damaged,
         energy=opened.energy if opened else np.empty(0),
         energy_units=opened.units if opened else "eV",
         maps=_maps(reader, len(candidates) if candidates else 0, problems),
@@ -179,21 +209,41 @@ def _overview(reader: RunReader, state: RunState, problems: list[str]) -> npt.ND
     if state.prepared is None:
         return None
     try:
-        return reader.array(state.prepared.overview)
-    except RunLogError as error:
+        return check_image(_array(reader, state.prepared.overview))
+    except (AutoexpError, OSError, ValueError) as error:
         problems.append(f"The overview cannot be shown: {error}")
         return None
 
 
+def _array(reader: RunReader, ref: ev.ArrayRef) -> npt.NDArray[Any]:
+    size = inside(reader.folder, ref.file).stat().st_size
+    if size > MAX_ARRAY_BYTES:  # its checksum alone would take minutes
+        raise RunLogError(f"{ref.file} holds {size:,} bytes, and no plan asks for so many.")
+    return reader.array(ref)
+
+
+def _candidates(overview: npt.NDArray[np.floating] | None, state: RunState, problems: list[str]) -> Candidates | None:
+    if overview is None or state.plan is None or state.settings is None:
+        return None
+    rows, columns = state.plan.patches.grid(overview.shape)
+    if not 0 < rows * columns <= MAX_CANDIDATES:
+        problems.append(f"The candidates cannot be shown on maps: there are {rows * columns:,}.")
+        return None
+    return cut(overview, state.plan.patches).restricted(state.settings.regions)
+
+
 def _maps(reader: RunReader, candidates: int, problems: list[str]) -> tuple[Map, ...]:
+    events = list(reader.events(ev.Predicted))
+    chosen = sorted({round(i) for i in np.linspace(0, len(events) - 1, MAX_MAPS)}) if events else []
     maps = []
-    for event in reader.events(ev.Predicted):
+    for event in (events[i] for i in chosen):
         try:
-            mean, std = np.asarray(reader.array(event.array), dtype=float)
-        except (RunLogError, ValueError) as error:
+            array = _array(reader, event.array)
+        except (AutoexpError, OSError, ValueError) as error:
             problems.append(f"A prediction cannot be shown: {error}")
             continue
-        if len(mean) == candidates:
+        if array.shape == (2, candidates) and array.dtype.kind in "fiu":
+            mean, std = np.asarray(array, dtype=float)
             maps.append(Map(event.after, mean, std, event.coverage, event.evidence))
     return tuple(maps)
 
@@ -210,7 +260,7 @@ def _time(records: list[ev.Record], state: RunState) -> TimeBudget:
             phase = event.phase
         elif isinstance(event, ev.Exposing):
             exposing += event.exposure_s
-        elif isinstance(event, ev.Measured):
+        elif isinstance(event, ev.Measured) and math.isfinite(event.waited_s):
             # The engine counts from its own start, so after a resume the count begins anew.
             waiting += event.waited_s - waited if event.waited_s >= waited else event.waited_s
             waited = event.waited_s
@@ -219,7 +269,7 @@ def _time(records: list[ev.Record], state: RunState) -> TimeBudget:
     return TimeBudget(
         total_s=records[-1].elapsed_s,
         preparing_s=spent.get("preparing", 0.0),
-        exposing_s=exposing / pace,
+        exposing_s=exposing / max(pace, 1e-9),
         waiting_s=waiting,
         paused_s=spent.get("paused", 0.0) + spent.get("suspended", 0.0),
         running_s=spent.get("running", 0.0),

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 MANY = 150
 MAX_NUMBERS = 400
+TYPICAL = 500
+"""Spectra of which the median is shown."""
+CROWD = 2000
+"""Points from which on they are drawn as an image: as shapes, they would make the page too large to open."""
 DETAIL = 0.2  # side of the detail, as a part of the field
 UNCERTAINTY = "Uncertainty (1 σ)"
 Array = npt.NDArray[np.float64]
@@ -32,12 +36,12 @@ def overview(facts: Facts) -> str:
         return ""
     figure = draw.new_figure(7.4, 6.3)
     axes = _field_axes(figure.subplots(), facts)
-    left, right, bottom, top = _extent(facts)
+    height, width, _ = facts.field
     _draw_overview(axes, facts)
-    image = _draw_path(axes, facts, facts.state.measured, room=0.022 * right)
+    image = _draw_path(axes, facts, facts.state.measured, room=0.022 * width)
     if image is not None:
         draw.colorbar(figure, image, axes, "order of measurement")
-    axes.set(xlim=(left, right), ylim=(bottom, top))
+    axes.set(xlim=(0.0, width), ylim=(height, 0.0))
     return draw.to_svg(figure, "Overview image with the measured points in their order")
 
 
@@ -46,10 +50,11 @@ def detail(facts: Facts) -> str:
     ranked = facts.ranked()
     if facts.overview is None or not ranked:
         return ""
-    _, width, height, _ = _extent(facts)
+    height, width, _ = facts.field
     y, x = ranked[0].position[0] * height, ranked[0].position[1] * width
     half = DETAIL / 2 * max(width, height)
-    near = [p for p in facts.state.measured if np.abs(np.subtract(_place(p, facts), (y, x))).max() < 0.95 * half]
+    away = np.abs(_places(facts.state.measured, facts) - (y, x)).max(axis=1)
+    near = [p for p, distance in zip(facts.state.measured, away, strict=True) if distance < 0.95 * half]
     if len(near) < 4:
         return ""
     figure = draw.new_figure(4.6, 4.4)
@@ -104,7 +109,8 @@ def learning_curve(facts: Facts, truth: Truth | None) -> str:
     axes.plot(
         x, metrics.best_so_far(own, goal), color=draw.BLUE, linewidth=2.2, label="this run", drawstyle="steps-post"
     )
-    axes.plot(x, own, ".", color=draw.BLUE, markersize=3.5, alpha=0.6, label="each point of this run")
+    each: dict[str, Any] = {"color": draw.BLUE, "markersize": 3.5, "alpha": 0.6, "rasterized": len(own) > CROWD}
+    axes.plot(x, own, ".", label="each point of this run", **each)
     axes.set_xlim(0, len(own) + 1)
     draw.legend(axes)
     return draw.to_svg(figure, "Learning curve: best value so far against the number of points")
@@ -136,29 +142,40 @@ def recall_curve(facts: Facts, truth: Truth | None, visited: list[int]) -> str:
 
 def best_spectrum(facts: Facts) -> str:
     """The spectrum of the best point beside the median of all, with the windows of the scalarizer shaded."""
-    ranked = facts.ranked()
-    best = facts.spectrum(ranked[0]) if ranked else None
-    if best is None or facts.state.settings is None:
+    ranked = [p for p in facts.ranked() if p.id not in facts.damaged]
+    spectra = facts.spectra(ranked[:TYPICAL])
+    if not len(spectra) or facts.state.settings is None or not _is_axis(facts.energy):
         return ""
+    best, energy = spectra[0], facts.energy
     figure = draw.new_figure(7.4, 3.4)
     title = f"Spectrum of point {ranked[0].id + 1}, the best"
     axes = draw.style(figure.subplots(), title, f"energy loss ({facts.energy_units})", "counts")
-    records = [p.record for p in ranked if p.record is not None and p.record < len(facts.spectra)]
     scalarizer = facts.state.settings.scalarizer
-    for number, (low, high) in enumerate(scalarizer.windows()):
+    windows = _seen(scalarizer.windows(), energy)
+    for number, (low, high) in enumerate(windows):
         axes.axvspan(low, high, color=draw.PURPLE, alpha=0.28, linewidth=0, label="window" if not number else None)
-    if len(records) > 1:
-        typical = np.median(np.asarray(facts.spectra[records[:500]]), axis=0)
-        axes.plot(facts.energy, typical, color=draw.GREY, linewidth=1, linestyle="--", label="median of all points")
-    axes.plot(facts.energy, best, color=draw.BLUE, linewidth=1.2, label="best point")
+    if len(spectra) > 1:
+        typical = np.median(spectra, axis=0)
+        axes.plot(energy, typical, color=draw.GREY, linewidth=1, linestyle="--", label="median of all points")
+    axes.plot(energy, best, color=draw.BLUE, linewidth=1.2, label="best point")
     if isinstance(scalarizer, Edge):
-        background = scalarizer.background(best[None].astype(float), facts.energy)[0]
-        part = facts.energy >= scalarizer.background_low_eV
-        axes.plot(facts.energy[part], background[part], color=draw.ORANGE, linewidth=1, label="background")
-    _scale_counts(axes, best, facts.energy, scalarizer.windows())
-    axes.set_xlim(facts.energy[0], facts.energy[-1])
+        background = scalarizer.background(best[None].astype(float), energy)[0]
+        part = energy >= scalarizer.background_low_eV
+        axes.plot(energy[part], background[part], color=draw.ORANGE, linewidth=1, label="background")
+    _scale_counts(axes, best, energy, windows)
+    axes.set_xlim(energy[0], energy[-1])
     draw.legend(axes, loc="upper right")
     return draw.to_svg(figure, "Spectrum of the best point with the energy window that was scored")
+
+
+def _seen(windows: list[tuple[float, float]], energy: Array) -> list[tuple[float, float]]:
+    """What of some windows lies on the axis."""
+    first, last = float(energy.min()), float(energy.max())
+    return [(max(low, first), min(high, last)) for low, high in windows if low <= last and high >= first]
+
+
+def _is_axis(energy: Array) -> bool:
+    return len(energy) > 1 and bool(np.isfinite(energy).all()) and energy[0] != energy[-1]
 
 
 def foresight(facts: Facts) -> str:
@@ -171,7 +188,8 @@ def foresight(facts: Facts) -> str:
         figure.subplots(), "Measured against expected when chosen", f"expected ({facts.units})", "measured"
     )
     mean, std, value = (np.array(x) for x in zip(*((p.mean, p.std, p.value) for p in pairs), strict=True))
-    axes.errorbar(mean, value, xerr=metrics.Z90 * std, fmt="o", color=draw.BLUE, markersize=3.5, elinewidth=0.7)
+    bars: dict[str, Any] = {"markersize": 3.5, "elinewidth": 0.7, "rasterized": len(pairs) > CROWD}
+    axes.errorbar(mean, value, xerr=metrics.Z90 * np.abs(std), fmt="o", color=draw.BLUE, **bars)
     ends = [min(mean.min(), value.min()), max(mean.max(), value.max())]
     axes.plot(ends, ends, color=draw.GREY, linewidth=1, linestyle="--", label="as expected")
     draw.legend(axes)
@@ -220,7 +238,8 @@ def compromises(facts: Facts) -> str:
     figure = draw.new_figure(5.2, 3.8)
     axes = draw.style(figure.subplots(), "Compromises", f"first value ({facts.units})", "second value")
     axes.set_ylabel(f"second value ({settings.second.units})")
-    order = axes.scatter(values[:, 0], values[:, 1], c=[p.id + 1 for p in points], s=16, cmap="viridis")
+    style: dict[str, Any] = {"s": 16, "cmap": "viridis", "rasterized": len(points) > CROWD}
+    order = axes.scatter(values[:, 0], values[:, 1], c=[p.id + 1 for p in points], **style)
     axes.plot(front[:, 0], front[:, 1], "o-", color=draw.ORANGE, fillstyle="none", label="best compromises")
     draw.colorbar(figure, order, axes, "order of measurement")
     draw.legend(axes)
@@ -228,25 +247,17 @@ def compromises(facts: Facts) -> str:
 
 
 def _foreseen(facts: Facts) -> list[Point]:
-    return [p for p in facts.state.scored if p.mean is not None and p.std is not None]
+    return [p for p in facts.state.scored if p.mean is not None and p.std is not None and np.isfinite(p.mean + p.std)]
 
 
 def _one_each(found: tuple[Map, ...]) -> list[Map]:
     return list({m.after: m for m in found}.values())
 
 
-def _extent(facts: Facts) -> tuple[float, float, float, float]:
-    """(left, right, bottom, top) of the overview: nm where the field is calibrated, pixels otherwise."""
-    prepared = facts.state.prepared
-    assert prepared is not None
-    height, width = prepared.fov_nm or prepared.shape
-    return 0.0, float(width), float(height), 0.0
-
-
 def _candidate_extent(facts: Facts) -> tuple[float, float, float, float]:
     """The same for an image with one pixel for each candidate."""
     assert facts.candidates is not None
-    _, width, height, _ = _extent(facts)
+    height, width, _ = facts.field
     y, x = facts.candidates.positions.T
     rows, columns = facts.candidates.shape
     dy = (y.max() - y.min()) / max(1, rows - 1) / 2 or 0.5
@@ -255,7 +266,7 @@ def _candidate_extent(facts: Facts) -> tuple[float, float, float, float]:
 
 
 def _field_axes(axes: Any, facts: Facts, title: str = "") -> Axes:
-    units = "nm" if facts.state.prepared and facts.state.prepared.fov_nm else "px"
+    units = facts.field[2]
     styled = draw.style(axes, title, f"x ({units})", f"y ({units})", grid=False)
     styled.set_aspect("equal")
     return styled
@@ -263,8 +274,9 @@ def _field_axes(axes: Any, facts: Facts, title: str = "") -> Axes:
 
 def _draw_overview(axes: Axes, facts: Facts) -> None:
     assert facts.overview is not None
-    low, high = draw.limits(facts.overview[:: max(1, facts.overview.shape[0] // 1024)])
-    axes.imshow(draw.small(facts.overview), cmap="gray", vmin=low, vmax=high, extent=_extent(facts))
+    height, width, _ = facts.field
+    low, high = draw.limits(facts.thumbnail)
+    axes.imshow(facts.thumbnail, cmap="gray", vmin=low, vmax=high, extent=(0.0, width, height, 0.0))
     for region in facts.state.settings.regions if facts.state.settings else ():
         _draw_region(axes, region, facts)
 
@@ -278,18 +290,18 @@ def _draw_path(axes: Axes, facts: Facts, shown: list[Point], room: float) -> Any
         shown: the points that are in view.
         room: what a number takes up, in the units of the axes.
     """
-    for point in facts.state.failed:
-        y, x = _place(point, facts)
-        axes.plot(x, y, "x", color="#ffffff", markersize=7, markeredgewidth=2.4)
-        axes.plot(x, y, "x", color="#d55e00", markersize=7, markeredgewidth=1.4)
+    y, x = _places(facts.state.failed, facts).T
+    axes.plot(x, y, "x", color="#ffffff", markersize=7, markeredgewidth=2.4)
+    axes.plot(x, y, "x", color="#d55e00", markersize=7, markeredgewidth=1.4)
     points = facts.state.measured
     if not points:
         return None
-    y, x = np.array([_place(p, facts) for p in points]).T
-    axes.plot(x, y, color="#ffffff", linewidth=0.5, alpha=0.45)
+    y, x = _places(points, facts).T
+    crowd = len(points) > CROWD
+    axes.plot(x, y, color="#ffffff", linewidth=0.5, alpha=0.45, rasterized=crowd)
     order = np.arange(1, len(points) + 1)
-    size = 40 if len(shown) <= MANY else 12
-    image = axes.scatter(x, y, c=order, s=size, cmap="plasma", edgecolors="w", linewidths=0.7, zorder=3)
+    style: dict[str, Any] = {"cmap": "plasma", "edgecolors": "w", "linewidths": 0.7, "rasterized": crowd}
+    image = axes.scatter(x, y, c=order, s=40 if len(shown) <= MANY else 12, zorder=3, **style)
     _number(axes, facts, shown, room)
     ranked = facts.ranked()
     if ranked:
@@ -305,7 +317,8 @@ def _number(axes: Axes, facts: Facts, shown: list[Point], room: float) -> None:
 
     halo = [patheffects.withStroke(linewidth=1.8, foreground="#000000")]
     taken = np.empty((0, 2))
-    best_first = [p for p in facts.ranked() if p in shown] or shown
+    seen = {p.id for p in shown}
+    best_first = [p for p in facts.ranked() if p.id in seen] or shown
     for point in best_first[:MAX_NUMBERS]:
         y, x = _place(point, facts)
         if np.any(np.all(np.abs(taken - (y, x)) < (0.8 * room, 1.3 * room), axis=1)):
@@ -317,20 +330,24 @@ def _number(axes: Axes, facts: Facts, shown: list[Point], room: float) -> None:
 
 def _place(point: Point, facts: Facts) -> tuple[float, float]:
     """(y, x) of a point in the units of the axes."""
-    _, width, height, _ = _extent(facts)
+    height, width, _ = facts.field
     return point.position[0] * height, point.position[1] * width
 
 
+def _places(points: list[Point], facts: Facts) -> Array:
+    """The same of many points, (n, 2)."""
+    return np.array([_place(p, facts) for p in points]).reshape(-1, 2)
+
+
 def _dots(axes: Axes, facts: Facts) -> None:
-    if facts.state.measured:
-        y, x = np.array([_place(p, facts) for p in facts.state.measured]).T
-        axes.plot(x, y, ".", color="#ffffff", markersize=3, markeredgewidth=0)
+    y, x = _places(facts.state.measured, facts).T
+    axes.plot(x, y, ".", color="#ffffff", markersize=3, markeredgewidth=0, rasterized=len(x) > CROWD)
 
 
 def _draw_region(axes: Axes, region: Region, facts: Facts) -> None:
     from matplotlib.patches import Rectangle
 
-    _, width, height, _ = _extent(facts)
+    height, width, _ = facts.field
     corner = region.left * width, region.top * height
     size = (region.right - region.left) * width, (region.bottom - region.top) * height
     hatch = "///" if region.kind == "exclude" else None
@@ -340,8 +357,10 @@ def _draw_region(axes: Axes, region: Region, facts: Facts) -> None:
 def _scale_counts(axes: Axes, counts: npt.NDArray[Any], energy: Array, windows: list[tuple[float, float]]) -> None:
     """A logarithmic scale where the zero-loss peak would dwarf what was scored."""
     inside = np.any([(energy >= low) & (energy <= high) for low, high in windows] or [energy >= energy[0]], axis=0)
-    scored = float(np.max(counts[inside])) if inside.any() else float(np.max(counts))
-    if counts.max() > 10 * max(scored, 1e-12) and scored > 0:
-        floor = max(float(np.quantile(counts, 0.05)) / 3, scored / 1000)
+    usable = np.where(np.isfinite(counts), counts, 0.0)
+    top = float(usable.max())
+    scored = float(usable[inside].max()) if inside.any() else top
+    if top > 10 * max(scored, 1e-12) and scored > 0:
+        floor = max(float(np.quantile(usable, 0.05)) / 3, scored / 1000)
         axes.set_yscale("log")
-        axes.set_ylim(floor, float(counts.max()) * 1.5)
+        axes.set_ylim(floor, top * 1.5)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import html
 import importlib.resources
+import math
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from autoexp.errors import RunLogError
 from autoexp.export.atomic import replace_file
+from autoexp.text import clean
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def text(value: object) -> str:
     """Any value as text that a page can hold."""
-    return html.escape(str(value))
+    return html.escape(clean(str(value)))
 
 
 def number(value: float | None, units: str = "", digits: int = 4) -> str:
@@ -27,6 +28,8 @@ def number(value: float | None, units: str = "", digits: int = 4) -> str:
 
 def plain(value: float, digits: int = 4) -> str:
     """A number as people write it, with a power of ten where it is very large or very small."""
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else "infinite"
     if 1000 <= abs(value) < 1e6:
         return f"{value:,.0f}"
     short = f"{value:.{digits}g}"
@@ -38,7 +41,7 @@ def plain(value: float, digits: int = 4) -> str:
 
 def seconds(value: float | None) -> str:
     """A duration as people say it."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return "–"
     if value < 120:
         return f"{value:.1f} s" if value >= 1 or not value else f"{value * 1000:.0f} ms"
@@ -48,7 +51,7 @@ def seconds(value: float | None) -> str:
 
 def percent(value: float | None, digits: int = 0) -> str:
     """A share in per cent."""
-    return "–" if value is None else f"{value * 100:.{digits}f} %"
+    return "–" if value is None or not math.isfinite(value) else f"{value * 100:.{digits}f} %"
 
 
 def section(title: str, *parts: str) -> str:
@@ -101,6 +104,11 @@ def alert(words: str) -> str:
     return f'<p class="alert">{text(words)}</p>' if words else ""
 
 
+def footer(words: str) -> str:
+    """The last line of a page."""
+    return f"<footer>{text(words)}</footer>"
+
+
 def page(title: str, body: str) -> str:
     """A whole page that stands by itself: no script, no link, no other file."""
     css = importlib.resources.files("autoexp.report").joinpath("report.css").read_text(encoding="utf-8")
@@ -115,11 +123,8 @@ def save(path: pathlib.Path, content: str) -> pathlib.Path:
     """Write a page in one step; an older one is replaced.
 
     Raises:
-        RunLogError: it cannot be written.
+        ExportError: it cannot be written.
     """
-    try:
-        with replace_file(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise RunLogError(f"{path} cannot be written: {error}") from error
+    with replace_file(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
     return path

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
 from autoexp import __version__
 from autoexp.agent import Evidence
+from autoexp.errors import MissingDependencyError
+from autoexp.export.strange import only_ours, why
 from autoexp.plan import AgentSpec, DeepKernelAgent, ListAgent
 from autoexp.report import figures, html
 from autoexp.report.facts import Facts, gather
-from autoexp.report.truth import Score, Truth, quality_of, score_of, truth_of, visited
+from autoexp.report.truth import Truth, quality_of, score_of, truth_of, visited
 from autoexp.state import Point
 
 TOP_POINTS = 12
+MAX_NOTES = 1000
+"""Lines of history; those after them are in the journal."""
+log = logging.getLogger(__name__)
 COMPROMISES = "Each point is a spectrum; those on the line are the best compromises: none is better in both values."
 ENDINGS = {
     "completed": "completed",
@@ -32,56 +39,67 @@ def write_report(folder: str | os.PathLike[str]) -> pathlib.Path:
     """Write ``report.html`` into a run's folder; an older one is replaced in one step.
 
     Raises:
-        RunLogError: there is no run, or the report cannot be written.
+        RunLogError: there is no run.
+        ExportError: the report cannot be written.
         MissingDependencyError: matplotlib is not installed.
     """
-    facts = gather(pathlib.Path(folder))
-    return html.save(facts.folder / "report.html", render(facts, truth_of(facts)))
+    with only_ours("The report"):
+        facts = gather(pathlib.Path(folder))
+        return html.save(facts.folder / "report.html", render(facts, truth_of(facts)))
 
 
 def render(facts: Facts, truth: Truth | None) -> str:
-    """The page of a run; ``truth`` is None where nobody knows it."""
-    score = score_of(facts, truth) if truth else None
-    places = visited(facts) if truth else []
+    """The page of a run; ``truth`` is None where nobody knows it.
+
+    What cannot be drawn or told, because the run holds strange numbers, is a sentence in its place.
+    """
     parts = [
-        _header(facts),
-        _tiles(facts, score),
+        _or_why("The title", _header, facts),
+        _or_why("The summary", _tiles, facts, truth),
         *(html.alert(problem) for problem in facts.problems),
         _trouble(facts),
-        html.section("What was asked", html.facts(_asked(facts))),
+        html.section("What was asked", _or_why("What was asked", lambda: html.facts(_asked(facts)))),
         html.section(
-            "Where it measured",
-            html.figure(
-                figures.overview(facts),
-                "Points are numbered in the order in which they were decided; the ring marks the best, a cross an "
-                "exposure that gave nothing usable. Numbers that would cover others are left out.",
-            ),
-            html.figure(figures.detail(facts)),
+            "Where it measured", _or_why("The overview", _where, facts), _or_why("The detail", _detail, facts)
         ),
         html.section(
             "What it found",
-            _found(score),
+            _or_why("What was found", _found, facts, truth),
             _unscored(facts),
             html.row(
-                html.figure(figures.learning_curve(facts, truth), _curve_caption(truth)),
-                html.figure(figures.recall_curve(facts, truth, places)),
+                _or_why("The learning curve", _learning, facts, truth),
+                _or_why("The share of the best", _recall, facts, truth),
             ),
             html.paragraph(truth.how if truth else ""),
         ),
-        html.section("Best spectrum", html.figure(figures.best_spectrum(facts))),
+        html.section("Best spectrum", _or_why("The best spectrum", lambda: html.figure(figures.best_spectrum(facts)))),
         html.section(
             "What the model believes",
-            html.figure(figures.maps(facts, truth), _maps_caption(facts)),
-            html.row(html.figure(figures.foresight(facts), _foresight(facts)), _quality(facts, truth)),
+            _or_why("The prediction", _maps, facts, truth),
+            html.row(
+                _or_why("What was foreseen", _foresight, facts),
+                _or_why("The quality of the map", _quality, facts, truth),
+            ),
         ),
-        html.section("Two values", html.figure(figures.compromises(facts), COMPROMISES)),
-        html.section("Best points", _points_table(facts, truth)),
-        html.section("Time and dose", _time(facts), html.facts(_dose(facts))),
-        html.section("Steering, warnings and failures", _history(facts)),
-        html.section("Made with", html.facts(_software(facts))),
-        f"<footer>Written by nionswift-autoexp {__version__} from the run's log, {facts.folder.name}.</footer>",
+        html.section("Two values", _or_why("The compromises", _compromises, facts)),
+        html.section("Best points", _or_why("The table of points", _points_table, facts, truth)),
+        html.section("Time and dose", _or_why("The time", _time, facts), _or_why("The dose", _dose, facts)),
+        html.section("Steering, warnings and failures", _or_why("The history", _history, facts)),
+        html.section("Made with", _or_why("The software", lambda: html.facts(_software(facts)))),
+        html.footer(f"Written by nionswift-autoexp {__version__} from the run's log, {facts.folder.name}."),
     ]
     return html.page(f"{facts.state.run_id or facts.folder.name}: report", "\n".join(part for part in parts if part))
+
+
+def _or_why(what: str, make: Callable[..., str], *given: object) -> str:
+    """A part of the page; where it cannot be made, a sentence that says why, and the rest of the page is made."""
+    try:
+        return make(*given)
+    except MissingDependencyError:
+        raise
+    except Exception as error:  # matplotlib and numpy may raise anything when numbers are strange enough
+        log.warning("%s cannot be shown", what, exc_info=True)
+        return html.alert(f"{what} cannot be shown, with what this run holds {why(error)}.")
 
 
 def _header(facts: Facts) -> str:
@@ -104,8 +122,9 @@ def _when(utc: str) -> str:
         return utc
 
 
-def _tiles(facts: Facts, score: Score | None) -> str:
+def _tiles(facts: Facts, truth: Truth | None) -> str:
     state, ranked = facts.state, facts.ranked()
+    score = score_of(facts, truth) if truth else None
     pairs = [(f"{len(state.measured)}", f"spectra of {state.settings.budget.points if state.settings else 0} allowed")]
     if ranked:
         best = f"{facts.units}, the best value (point {ranked[0].id + 1})".removeprefix(", ")
@@ -206,14 +225,35 @@ def _extreme(facts: Facts) -> str:
     return "highest" if facts.goal == "maximize" else "lowest"
 
 
-def _found(score: Score | None) -> str:
-    if score is None:
+def _where(facts: Facts) -> str:
+    return html.figure(
+        figures.overview(facts),
+        "Points are numbered in the order in which they were decided; the ring marks the best, a cross an exposure "
+        "that gave nothing usable. Numbers that would cover others are left out.",
+    )
+
+
+def _detail(facts: Facts) -> str:
+    return html.figure(figures.detail(facts))
+
+
+def _found(facts: Facts, truth: Truth | None) -> str:
+    if truth is None:
         return ""
+    score = score_of(facts, truth)
     return html.paragraph(
         f"The best place that it measured lies {html.percent(score.share_of_best)} of the way from a typical place to "
         f"the best place there is. Of the {score.top} places that make up the best 1 %, it measured "
         f"{html.percent(score.recall)}."
     )
+
+
+def _learning(facts: Facts, truth: Truth | None) -> str:
+    return html.figure(figures.learning_curve(facts, truth), _curve_caption(truth))
+
+
+def _recall(facts: Facts, truth: Truth | None) -> str:
+    return html.figure(figures.recall_curve(facts, truth, visited(facts) if truth else []))
 
 
 def _unscored(facts: Facts) -> str:
@@ -230,6 +270,10 @@ def _curve_caption(truth: Truth | None) -> str:
     return (
         f"True values at the measured places; the baselines are replayed on the same truth, random with {seeds} seeds."
     )
+
+
+def _maps(facts: Facts, truth: Truth | None) -> str:
+    return html.figure(figures.maps(facts, truth), _maps_caption(facts))
 
 
 def _maps_caption(facts: Facts) -> str:
@@ -252,7 +296,13 @@ def _based_on(evidence: Evidence | None) -> str:
 
 def _foresight(facts: Facts) -> str:
     inside, count = figures.foresight_coverage(facts)
-    return f"Bars span the 90 % interval; {inside} of {count} points fell into it." if count else ""
+    return html.figure(
+        figures.foresight(facts), f"Bars span the 90 % interval; {inside} of {count} points fell into it."
+    )
+
+
+def _compromises(facts: Facts) -> str:
+    return html.figure(figures.compromises(facts), COMPROMISES)
 
 
 def _quality(facts: Facts, truth: Truth | None) -> str:
@@ -282,7 +332,7 @@ def _points_table(facts: Facts, truth: Truth | None) -> str:
 
 
 def _pair(place: tuple[float, float] | None) -> str:
-    return "–" if place is None else f"{place[0]:.1f}, {place[1]:.1f}"
+    return "–" if place is None else ", ".join(f"{x:.1f}" if abs(x) < 1e7 else html.plain(x) for x in place)
 
 
 def _value(point: Point) -> str:
@@ -313,7 +363,11 @@ def _time(facts: Facts) -> str:
     return f'<div class="share">{bar}</div>' + html.table(["Where the time went", "", ""], rows, numeric=(1, 2))
 
 
-def _dose(facts: Facts) -> list[tuple[str, object]]:
+def _dose(facts: Facts) -> str:
+    return html.facts(_electrons(facts)) + html.paragraph(_standing(facts.state.stood_s))
+
+
+def _electrons(facts: Facts) -> list[tuple[str, object]]:
     state = facts.state
     if not state.dose_e:
         return [("Dose", "not known: the instrument does not tell its beam current")] if state.measured else []
@@ -329,13 +383,23 @@ def _dose(facts: Facts) -> list[tuple[str, object]]:
     ]
 
 
+def _standing(stood_s: float) -> str:
+    """How long the beam stood on the specimen without an exposure; empty where it did not, or nobody knows."""
+    if not stood_s:
+        return ""
+    return f"The beam stood on the specimen for {html.seconds(stood_s)} between exposures."
+
+
 def _history(facts: Facts) -> str:
-    rows = [[html.seconds(n.elapsed_s), html.text(n.kind), html.text(n.text)] for n in facts.notes]
+    rows = [[html.seconds(n.elapsed_s), html.text(n.kind), html.text(n.text)] for n in facts.notes[:MAX_NOTES]]
     if not rows:
         return (
             html.paragraph("Nobody steered, nothing was warned of, and nothing failed.") if facts.state.points else ""
         )
-    return html.table(["When", "What", ""], rows, numeric=(0,))
+    more = len(facts.notes) - len(rows)
+    return html.table(["When", "What", ""], rows, numeric=(0,)) + html.paragraph(
+        f"And {more:,} more, which are in the journal." if more else ""
+    )
 
 
 def _software(facts: Facts) -> list[tuple[str, object]]:

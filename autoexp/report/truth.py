@@ -23,6 +23,8 @@ from autoexp.session import make_microscope
 
 Array = npt.NDArray[np.float64]
 BLOCK = 512
+MAX_CANDIDATES = 300_000
+"""Beyond so many places the truth is not computed: it would take hours."""
 RANDOM_SEEDS = 20
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ def truth_of(facts: Facts) -> Truth | None:
         return None
     if facts.candidates is None or facts.state.spectra is None or facts.state.settings is None:
         return None
+    if len(facts.candidates) > MAX_CANDIDATES:
+        return None
     measured = facts.state.scored
     if not measured:
         return None
@@ -77,17 +81,19 @@ def truth_of(facts: Facts) -> Truth | None:
         at = _Scorer(facts, instrument)
         candidates = at(facts.candidates.positions)
         points = at(np.array([p.position for p in measured]))
+        return Truth(
+            candidates=candidates.value,
+            noise=candidates.std,
+            points={p.id: float(v) for p, v in zip(measured, points.value, strict=True)},
+            raster=_baseline(facts, candidates, Campaign(agent=GridAgent(), budget=len(measured))),
+            random=_baseline(
+                facts, candidates, Campaign(agent=RandomAgent(), budget=len(measured), seeds=RANDOM_SEEDS)
+            ),
+            how=_how(instrument, at.recorded, followed=facts.plan is not None and facts.plan.drift is not None),
+        )
     except Exception as error:  # the simulator, or a recorded file that is gone; the report does without
         log.warning("The ground truth of %s cannot be computed: %s", facts.folder, error)
         return None
-    return Truth(
-        candidates=candidates.value,
-        noise=candidates.std,
-        points={p.id: float(v) for p, v in zip(measured, points.value, strict=True)},
-        raster=_baseline(facts, candidates, Campaign(agent=GridAgent(), budget=len(measured))),
-        random=_baseline(facts, candidates, Campaign(agent=RandomAgent(), budget=len(measured), seeds=RANDOM_SEEDS)),
-        how=_how(instrument, at.recorded, followed=facts.plan is not None and facts.plan.drift is not None),
-    )
 
 
 def virtual_instrument(facts: Facts) -> VirtualInstrument | None:
@@ -113,8 +119,10 @@ def score_of(facts: Facts, truth: Truth) -> Score:
 
 def visited(facts: Facts) -> list[int]:
     """The candidates that were measured, in order; a free position counts as the candidate nearest to it."""
-    assert facts.candidates is not None
-    return [facts.candidates.nearest(p.position) if p.candidate is None else p.candidate for p in facts.state.scored]
+    candidates = facts.candidates
+    assert candidates is not None
+    own = ((p.candidate, p.position) for p in facts.state.scored)
+    return [i if i is not None and i < len(candidates) else candidates.nearest(place) for i, place in own]
 
 
 def quality_of(facts: Facts, truth: Truth, prediction: Map) -> metrics.MapQuality | None:

@@ -11,7 +11,7 @@ import numpy as np
 from nion.utils import Registry
 
 from autoexp.errors import BadFrameError, InstrumentError, PlanError
-from autoexp.instrument import CameraFrame
+from autoexp.instrument import CameraFrame, told_exposure_s
 from autoexp.plan import FrameSpec
 
 STOP_S = 10.0
@@ -93,4 +93,5 @@ def frame_from(xdata: typing.Any) -> CameraFrame:
         raise BadFrameError(f"The camera of the disk gave a frame of shape {image.shape}.")
     calibration = xdata.dimensional_calibrations[-1]
     mrad = {"rad": 1e3, "mrad": 1.0}.get(calibration.units)
-    return CameraFrame(image, abs(calibration.scale) * mrad if mrad and calibration.scale else None)
+    per_px = abs(calibration.scale) * mrad if mrad and calibration.scale else None
+    return CameraFrame(image, per_px, told_exposure_s(xdata.metadata))

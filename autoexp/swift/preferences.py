@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from autoexp.documents import read_json
+from autoexp.errors import PlanError
+from autoexp.export.atomic import replace_file
+
+log = logging.getLogger(__name__)
 
 VIRTUAL_STEM_VARIABLE = "AUTOEXP_VIRTUAL_STEM"
 
@@ -47,14 +54,17 @@ def path() -> pathlib.Path:
 
 
 def load() -> Preferences:
-    """The preferences; the defaults where there is no usable file."""
+    """The preferences; the defaults where there is no usable file, which is logged if there is one."""
     try:
-        return Preferences.model_validate_json(path().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError):
+        return Preferences.model_validate(read_json(path(), "The file of preferences"), strict=True)
+    except (PlanError, ValidationError) as error:
+        if path().exists():
+            log.warning("The preferences cannot be used, so the defaults hold: %s", error)
         return Preferences()
 
 
 def save(preferences: Preferences) -> None:
     """Write the preferences."""
     path().parent.mkdir(parents=True, exist_ok=True)
-    path().write_text(preferences.model_dump_json(indent=2), encoding="utf-8")
+    with replace_file(path()) as temporary:
+        temporary.write_text(preferences.model_dump_json(indent=2), encoding="utf-8")

@@ -67,6 +67,7 @@ class Look:
         residual_mrad: the same as an angle, where the camera is calibrated.
         values: of the two controls when the frame was taken.
         aligned: whether this is near enough.
+        dose_e: electrons that it took; 0 where the beam current is not known.
     """
 
     frame: CameraFrame
@@ -75,8 +76,9 @@ class Look:
     residual_mrad: float | None
     values: tuple[float, float]
     aligned: bool
+    dose_e: float = 0.0
 
-    def event(self, dose_e: float) -> ev.Looked:
+    def event(self) -> ev.Looked:
         """For a journal."""
         return ev.Looked(
             values=self.values,
@@ -84,7 +86,7 @@ class Look:
             residual_px=self.residual_px,
             residual_mrad=self.residual_mrad,
             aligned=self.aligned,
-            dose_e=dose_e,
+            dose_e=self.dose_e,
         )
 
 
@@ -202,15 +204,16 @@ class AlignmentTask:
             InstrumentError: no frame came.
         """
         frame = self._guardian.camera_frame(self._spec.frame)
+        dose_e = self._guardian.account.last_e
         y, x = self._spec.controls
         values = self._guardian.value(y), self._guardian.value(x)
         disk = find_disk(frame.image)
         if disk is None:
-            return Look(frame, None, None, None, values, False)
+            return Look(frame, None, None, None, values, False, dose_e)
         residual = self._from_goal(frame, disk.center)
         mrad = None if frame.mrad_per_px is None else residual * frame.mrad_per_px
         aligned = residual <= self._spec.tolerance_px and self._agrees(frame)
-        return Look(frame, disk, residual, mrad, values, aligned)
+        return Look(frame, disk, residual, mrad, values, aligned, dose_e)
 
     def _from_goal(self, frame: CameraFrame, center: tuple[float, float]) -> float:
         """Distance from the goal, pixels of the frame."""
@@ -251,7 +254,7 @@ class AlignmentTask:
         """
         share = 1.0
         for name, part, value in zip(self._spec.controls, move, values, strict=True):
-            low, high = self._guardian.room(name)
+            low, high = self._guardian.allowed_range(name)
             room = (high if part > 0 else low) - value
             if part and abs(part) > abs(room):
                 share = min(share, max(0.0, 0.999 * room / part))

@@ -97,7 +97,7 @@ class BeamTask:
 
     def _looked(self, look: Look) -> None:
         self._frames += 1
-        self._note(look.event(self._guardian.dose_of(self._stage.spec.frame.exposure_s)))
+        self._note(look.event())
 
     def _fail(self, before: dict[str, float], reason: str) -> None:
         """Put the controls back, and write that down; where everything was ended, the end of the run does it."""

@@ -76,7 +76,7 @@ class DriftTask:
                 certain=found.certain,
                 since_s=since_s,
                 exposures=exposures,
-                dose_e=self._guardian.dose_of(self.scan.time_s),
+                dose_e=self._guardian.account.last_e,
             )
         )
         if not found.certain:
@@ -84,7 +84,8 @@ class DriftTask:
 
     def _register(self) -> Registration:
         try:
-            image = self._guardian.overview(self.scan).image
+            image = self._guardian.overview(self.scan, "drift").image
         finally:
-            self._guardian.bind(self._field)
+            if not self._guardian.is_closed:
+                self._guardian.bind(self._field)
         return register(self._before, np.asarray(image, dtype=np.float64))

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
+from autoexp.account import LONGER, Exposure
 from autoexp.errors import InstrumentError, StaleFrameError
 from autoexp.guardian import Guardian
-from autoexp.instrument import Position, Spectrum
+from autoexp.instrument import EnergyCalibration, Position, Spectrum
 from autoexp.plan import SpectrumSpec
 
 SATURATED_FRACTION = 0.02
@@ -43,28 +45,38 @@ class SpectroscopyTask:
     Args:
         guardian: the only way to the instrument.
         spec: how each spectrum is taken.
+
+    Attributes:
+        axis: energies of the channels, as of the first spectrum; None before it.
     """
 
     def __init__(self, guardian: Guardian, spec: SpectrumSpec):
+        self.axis: EnergyCalibration | None = None
         self._guardian = guardian
         self._spec = spec
+        self._longest_s = 0.0
         self._last: tuple[int | None, int] | None = None
         self._was_dark = False
 
-    def measure(self, position: Position) -> Spectrum:
+    def measure(self, position: Position, begin: Callable[[Exposure], None] | None = None) -> Spectrum:
         """A spectrum that may be learned from.
+
+        Args:
+            position: (y, x), fractions of the overview.
+            begin: told before the exposure begins; if it raises, nothing is exposed.
 
         Raises:
             GuardianError: it may not be taken; nothing was exposed.
             InstrumentError: it did not come, or is not to be learned from (:class:`SpectrumFaultError`).
         """
-        spectrum = self._guardian.spectrum(position, self._spec)
+        spectrum = self._guardian.spectrum(position, self._spec, begin)
         self._screen(spectrum)
         return spectrum
 
     def _screen(self, spectrum: Spectrum) -> None:
         counts = spectrum.counts
         self._refuse_stale(spectrum)
+        self._compare(spectrum)
         if not np.isfinite(counts).all():
             bad = int((~np.isfinite(counts)).sum())
             raise SpectrumFaultError("nan", f"{bad} channels of the spectrum hold no number.", spectrum)
@@ -77,6 +89,22 @@ class SpectroscopyTask:
         if self._was_dark:
             message = "The spectrum is dark: is the beam blanked, or a valve shut? Resume when the beam is back."
             raise SpectrumFaultError("dark", message, spectrum, suspend=True)
+
+    def _compare(self, spectrum: Spectrum) -> None:
+        """Is this what was asked for, and on the axis of the spectra before?"""
+        asked, told = self._spec.exposure_s, spectrum.exposed_s
+        if told is not None and not told <= LONGER * max(asked, self._longest_s):
+            self._longest_s = told  # whoever resumes has seen it
+            message = f"The camera says that it exposed for {told:g} s instead of {asked:g} s; that dose is counted."
+            raise SpectrumFaultError("exposure", message, spectrum, suspend=True)
+        now, self.axis = spectrum.energy, self.axis or spectrum.energy
+        off = abs(now.offset - self.axis.offset), abs(now.scale - self.axis.scale) * len(spectrum.counts)
+        if not max(off) <= abs(self.axis.scale):
+            message = (
+                f"The energy axis has moved: it begins at {now.offset:g} eV, {now.scale:g} eV a channel, instead of "
+                f"{self.axis.offset:g} and {self.axis.scale:g}. Set it back and resume, or begin a new run."
+            )
+            raise SpectrumFaultError("axis", message, spectrum, suspend=True)
 
     def _refuse_stale(self, spectrum: Spectrum) -> None:
         fingerprint = spectrum.frame_number, zlib.crc32(np.ascontiguousarray(spectrum.counts).tobytes())

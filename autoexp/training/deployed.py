@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from autoexp.agents.aligner import Aligner, Caution, Flags, limited
 from autoexp.errors import PlanError
+from autoexp.fields import explain
 from autoexp.models.response import PLACE, Array, Belief, Indices, loss_probability
 from autoexp.training.instruments import PAPER_BINNING, PAPER_STEP_PX, observed, rotations
 from autoexp.training.learning import DiskSettings, Training
@@ -153,7 +154,12 @@ def environment_of(policy: Policy) -> DiskSettings:
         )
     try:
         return Training.model_validate(policy.card["training"]).environment
-    except (KeyError, ValidationError) as error:
+    except KeyError as error:
         raise PlanError(
             "The policy's card does not say on what it was trained. Train one with: autoexp train"
+        ) from error
+    except ValidationError as error:
+        raise PlanError(
+            "The policy's card does not say on what it was trained, in a way that can be used:\n"
+            f"{explain(error)}\nTrain one with: autoexp train"
         ) from error

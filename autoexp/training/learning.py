@@ -20,6 +20,7 @@ from pydantic import Field
 
 from autoexp.agents.aligner import limited
 from autoexp.errors import MissingDependencyError, PlanError
+from autoexp.fields import Number, Whole
 from autoexp.plan import Model
 from autoexp.training.controllers import Secant
 from autoexp.training.policies import Policy
@@ -42,13 +43,17 @@ class DiskSettings(Model):
     """What kind of environment; see :class:`autoexp.training.environments.BrightFieldDisk`."""
 
     binning: Literal[1, 2, 4] = Field(4, description="camera pixels to a bin")
-    tolerance: float = Field(3.0, ge=0, le=50, description="bins from the goal that are near enough")
-    step_size: float = Field(100.0, gt=0, le=1000, description="longest shift, tenths of a pixel of 255 to the camera")
+    tolerance: Number = Field(3.0, ge=0, le=50, description="bins from the goal that are near enough")
+    step_size: Number = Field(
+        100.0, ge=0.1, le=1000, description="longest shift, tenths of a pixel of 255 to the camera"
+    )
     reward: Literal["informative", "non-informative", "sparse"] = Field("informative", description="of the paper")
-    rotation_deg: float | None = Field(30.0, ge=-360, le=360, description="of the axes; drawn for each episode if null")
-    action_noise: float = Field(0.001, ge=0, le=1, description="of a shift, relative")
-    scale: float = Field(1.0, gt=0, le=10, description="times the shift by an action; the agent is not told")
-    step_limit: int = Field(100, ge=1, le=100_000, description="steps after which an episode is cut off")
+    rotation_deg: Number | None = Field(
+        30.0, ge=-360, le=360, description="of the axes; drawn for each episode if null"
+    )
+    action_noise: Number = Field(0.001, ge=0, le=1, description="of a shift, relative")
+    scale: Number = Field(1.0, ge=1e-3, le=10, description="times the shift by an action; the agent is not told")
+    step_limit: Whole = Field(100, ge=1, le=100_000, description="steps after which an episode is cut off")
 
     def make(self) -> BrightFieldDisk:
         """The environment.
@@ -67,10 +72,12 @@ class Training(Model):
 
     environment: DiskSettings = DiskSettings()
     agent: Literal["sac", "tqc", "crossq"] = "sac"
-    steps: int = Field(20_000, ge=100, le=100_000_000, description="steps of the environment")
-    seed: int = Field(0, ge=0, description="of weights, exploration and environment")
-    hidden: int = Field(128, ge=2, le=4096, description="neurons in each of the two hidden layers")
-    checkpoint_every: int = Field(5000, ge=100, description="steps between two policies that are kept on the way")
+    steps: Whole = Field(20_000, ge=100, le=100_000_000, description="steps of the environment")
+    seed: Whole = Field(0, ge=0, lt=2**32, description="of weights, exploration and environment; below 2**32")
+    hidden: Whole = Field(128, ge=2, le=4096, description="neurons in each of the two hidden layers")
+    checkpoint_every: Whole = Field(
+        5000, ge=100, le=100_000_000, description="steps between two policies that are kept on the way"
+    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ It needs neither torch nor the library that trained it, and nothing that is read
 from __future__ import annotations
 
 import json
+import math
 import pathlib
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +16,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from autoexp.documents import parse_json, read_bytes, read_json, shown
 from autoexp.errors import MissingDependencyError, PlanError
 
 Array = npt.NDArray[np.float32]
+Activation = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 WEIGHTS, CARD = "policy.safetensors", "card.json"
 FORMAT = 1
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
+MAX_CARD_BYTES = 1_000_000
+MAX_WEIGHTS_BYTES = 256_000_000
+MAX_LAYERS, MAX_WIDTH, MAX_WEIGHT = 16, 8192, 1e6
+"""What is larger was not trained."""
+ACTIVATIONS: dict[str, Activation] = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
 
 
 @dataclass(frozen=True)
@@ -38,13 +46,19 @@ class Policy:
     card: dict[str, Any]
 
     def act(self, observation: npt.ArrayLike) -> Array:
-        """The action (..., 2), each part -1 to 1, that it takes without exploring."""
-        x = np.asarray(observation, dtype=np.float32)
+        """The action (..., 2), each part -1 to 1, that it takes without exploring; where it has none, it stays.
+
+        Raises:
+            PlanError: it takes observations of another length.
+        """
+        x = np.asarray(observation, dtype=np.float64)
+        if x.shape[-1:] != self.layers[0][0].shape[1:]:
+            raise PlanError(f"The policy takes {self.layers[0][0].shape[1]} numbers, not an array of shape {x.shape}.")
         for i, (weight, bias) in enumerate(self.layers):
-            x = x @ weight.T + bias
+            x = x @ weight.T.astype(np.float64) + bias
             if i < len(self.layers) - 1:
                 x = ACTIVATIONS[self.activation](x)
-        return np.asarray(np.tanh(x), dtype=np.float32)
+        return np.nan_to_num(np.tanh(x), nan=0.0).astype(np.float32)
 
     def save(self, folder: pathlib.Path) -> None:
         """Write it to a folder, which is made."""
@@ -67,33 +81,90 @@ class Policy:
             MissingDependencyError: safetensors is not installed.
         """
         try:
-            from safetensors.numpy import load_file
+            from safetensors.numpy import load
         except ImportError as error:
             raise MissingDependencyError(
                 "A learned policy is kept as safetensors, which is not installed. Install it with: "
                 "pip install 'nionswift-autoexp[rl]'"
             ) from error
+        what = f"The policy in {shown(folder)} cannot be read"
         try:
-            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            tensors = load_file(str(folder / WEIGHTS))
-            if card["format"] != FORMAT or card["activation"] not in ACTIVATIONS:
-                raise ValueError("it was written by another version")
-            layers = tuple((tensors[f"{i}.weight"], tensors[f"{i}.bias"]) for i in range(card["layers"]))
+            card = read_json(folder / CARD, "Its card", MAX_CARD_BYTES, follow=False)
+            count = _layers(card)
+            content = read_bytes(folder / WEIGHTS, "Its file of weights", MAX_WEIGHTS_BYTES, follow=False)
+            _check_header(content, count)
+            tensors = load(content)
+            layers = tuple((tensors[f"{i}.weight"], tensors[f"{i}.bias"]) for i in range(count))
             _check(layers)
-        except OSError as error:
-            raise PlanError(f"There is no policy in {folder}: {error}.") from error
-        except Exception as error:  # whatever a damaged file makes of the reader
-            raise PlanError(f"The policy in {folder} cannot be read: {error}.") from error
+        except (PlanError, ValueError) as error:
+            raise PlanError(f"{what}: {error}") from error
+        except Exception as error:  # whatever a damaged file makes of the library
+            raise PlanError(f"{what}: {WEIGHTS} is damaged ({error}). Train it again.") from error
         known = ("format", "activation", "layers")
         return cls(layers, card["activation"], {k: v for k, v in card.items() if k not in known})
 
 
+def _layers(card: Any) -> int:
+    """How many layers a card says that there are.
+
+    Raises:
+        ValueError: it is no card.
+    """
+    if not isinstance(card, dict):
+        raise ValueError(f"{CARD} holds no fields.")
+    if card.get("format") != FORMAT or card.get("activation") not in [*ACTIVATIONS]:
+        raise ValueError("it was written by another version.")
+    count = card.get("layers")
+    if type(count) is not int or not 1 <= count <= MAX_LAYERS:
+        raise ValueError(f"it should have 1 to {MAX_LAYERS} layers, not {count!r:.40}.")
+    return count
+
+
+def _check_header(content: bytes, count: int) -> None:
+    """Refuse a safetensors file that says of itself anything but the weights and biases of so many layers.
+
+    The format: the length of the header (8 bytes), the header in JSON, the numbers.
+
+    Raises:
+        PlanError: the header cannot be read.
+        ValueError: it says anything else.
+    """
+    if len(content) < 8:
+        raise ValueError(f"{WEIGHTS} is empty or cut off.")
+    (length,) = struct.unpack("<Q", content[:8])
+    if length > min(MAX_CARD_BYTES, len(content) - 8):
+        raise ValueError(f"{WEIGHTS} has a header of {length:,} bytes, more than there are.")
+    header = parse_json(content[8 : 8 + length], f"The header of {WEIGHTS}", MAX_CARD_BYTES)
+    about = (
+        {name: tensor for name, tensor in header.items() if name != "__metadata__"} if isinstance(header, dict) else {}
+    )
+    if set(about) != {f"{i}.{part}" for i in range(count) for part in ("weight", "bias")}:
+        raise ValueError(f"{WEIGHTS} does not hold the {count} layers of which {CARD} speaks.")
+    sizes = [_size(name, tensor) for name, tensor in about.items()]
+    if sum(sizes) != len(content) - 8 - length:
+        raise ValueError(f"{WEIGHTS} is not as long as its header says.")
+
+
+def _size(name: str, tensor: Any) -> int:
+    """Bytes of a tensor, as the header says."""
+    shape: Any = tensor.get("shape") if isinstance(tensor, dict) else None
+    whole = isinstance(shape, list) and all(type(n) is int and 1 <= n <= MAX_WIDTH for n in shape)
+    if not whole or len(shape) != (2 if name.endswith("weight") else 1) or tensor.get("dtype") != "F32":
+        raise ValueError(f"{name} in {WEIGHTS} is no layer of 1 to {MAX_WIDTH} neurons in float32.")
+    return 4 * int(math.prod(shape))
+
+
 def _check(layers: Sequence[tuple[Array, Array]]) -> None:
-    """Refuse layers that do not fit together or hold anything but finite numbers."""
-    if not layers:
-        raise ValueError("it has no layers")
+    """Refuse layers that do not fit together or hold anything but finite numbers of a sensible size.
+
+    Raises:
+        ValueError: which, and why.
+    """
     for i, (weight, bias) in enumerate(layers):
         if weight.ndim != 2 or bias.shape != weight.shape[:1] or (i and weight.shape[1] != len(layers[i - 1][1])):
-            raise ValueError(f"layer {i} does not fit")
-        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-            raise ValueError(f"layer {i} holds numbers that are not finite")
+            raise ValueError(f"layer {i} does not fit.")
+        for numbers in (weight, bias):
+            if not np.isfinite(numbers).all():
+                raise ValueError(f"layer {i} holds numbers that are not finite.")
+            if np.abs(numbers).max() > MAX_WEIGHT:
+                raise ValueError(f"layer {i} holds weights beyond {MAX_WEIGHT:g}, which no training gives.")

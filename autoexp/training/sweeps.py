@@ -6,6 +6,7 @@ and its episodes, or with the reason why it failed. So a sweep that was cut off 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -26,8 +27,11 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field, ValidationError
 
+from autoexp.documents import read_json, shown
 from autoexp.errors import PlanError
-from autoexp.plan import Model, checked, explain
+from autoexp.export.atomic import replace_file
+from autoexp.fields import Number, Whole, explain
+from autoexp.plan import Model, checked
 from autoexp.training.learning import (
     BySecant,
     Skill,
@@ -41,6 +45,10 @@ from autoexp.training.learning import (
 )
 
 ROW, FAILED, TABLE = "row.json", "failed.json", "table.csv"
+MAX_JOBS = 10_000
+UNFINISHED = ".keep-"
+ABANDONED_S = 3600.0
+"""What is under way for so long is what a process that was killed has left."""
 Value = str | int | float | bool | None
 Row = dict[str, Value]
 
@@ -56,9 +64,9 @@ class Job(Model):
     """
 
     training: Training = Training()
-    judged_on: int = Field(200, ge=1, le=100_000)
-    then_scale: float | None = Field(None, gt=0, le=10)
-    then_steps: int = Field(5000, ge=100, le=100_000_000)
+    judged_on: Whole = Field(200, ge=1, le=100_000)
+    then_scale: Number | None = Field(None, ge=1e-3, le=10)
+    then_steps: Whole = Field(5000, ge=100, le=100_000_000)
 
     @property
     def name(self) -> str:
@@ -77,7 +85,7 @@ class Sweep(Model):
     """
 
     job: Job = Job()
-    vary: dict[str, list[Value]] = Field(default_factory=dict)
+    vary: dict[str, list[Value]] = Field(default_factory=dict, max_length=100)
 
     @classmethod
     def read(cls, path: pathlib.Path) -> Sweep:
@@ -87,18 +95,22 @@ class Sweep(Model):
             PlanError: it cannot be read or used; the message names the field.
         """
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise PlanError(f"The sweep {path} cannot be read: {error}") from error
+            return cls.model_validate(read_json(path, "The sweep"))
         except ValidationError as error:
-            raise PlanError(f"The sweep {path} cannot be used:\n{explain(error)}") from error
+            raise PlanError(f"The sweep {shown(path)} cannot be used:\n{explain(error)}") from error
 
     def jobs(self) -> list[Job]:
         """All of its trainings, in order.
 
         Raises:
-            PlanError: a setting does not exist, or may not have such a value.
+            PlanError: a setting does not exist, or may not have such a value; or there are too many.
         """
+        count = math.prod(len(values) for values in self.vary.values())
+        if count > MAX_JOBS:
+            raise PlanError(
+                f"The sweep has {count:,} combinations; at most {MAX_JOBS:,} are trained. Vary fewer settings, or give "
+                "fewer values."
+            )
         found = []
         for values in itertools.product(*self.vary.values()):
             document = self.job.model_dump()
@@ -145,6 +157,7 @@ def sweep(
         wanted: False ends it; what is finished is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _clear(folder)
     unique = list({job.name: job for job in jobs}.values())
     todo = [job for job in unique if not _is_finished(folder / job.name, retry)]
     for result in workers.run(todo, wanted) if todo else ():
@@ -198,28 +211,32 @@ def train_one(job: Job) -> dict[str, bytes]:
 
 
 def keep(result: Result, folder: pathlib.Path) -> Row:
-    """Write a result into a folder of its own, in one step; returns its row."""
+    """Write a result into a folder of its own, in one step that a power cut does not undo; returns its row."""
     final, files = folder / result.job.name, dict(result.files)
     if result.error:
         row = {**_settings(result.job), "error": result.error}
         files = {FAILED: (json.dumps(row, indent=2) + "\n").encode()}
-    made = pathlib.Path(tempfile.mkdtemp(prefix=".", dir=folder))
-    for name, content in files.items():
-        (made / pathlib.PurePath(name).name).write_bytes(content)
-    made.chmod(0o755)
-    if final.exists():  # one that failed before
-        shutil.rmtree(final)
-    os.replace(made, final)
+    made = pathlib.Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
+    try:
+        for name, content in files.items():
+            _write(made / pathlib.PurePath(name).name, content)
+        made.chmod(0o755)
+        _fsync_folder(made)
+        _remove(final)  # one that failed before, or is damaged
+        os.replace(made, final)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    _fsync_folder(folder)
     return read_row(final) or {}
 
 
 def read_row(folder: pathlib.Path) -> Row | None:
-    """The row of a training, with the reason if it failed; None where it is not finished."""
-    for name in (ROW, FAILED):
-        if (folder / name).exists():
-            row: Row = json.loads((folder / name).read_text(encoding="utf-8"))
-            return row
-    return None
+    """The row of a training, with the reason if it failed; None where it is not finished.
+
+    What cannot be read, as after a power cut, is not finished.
+    """
+    return _row(folder / ROW) or _row(folder / FAILED)
 
 
 def write_table(rows: Iterable[Row], path: pathlib.Path) -> None:
@@ -230,7 +247,8 @@ def write_table(rows: Iterable[Row], path: pathlib.Path) -> None:
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(rows)
-    path.write_text(text.getvalue(), encoding="utf-8", newline="")
+    with replace_file(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
 
 
 class Processes:
@@ -301,7 +319,50 @@ def _received(job: Job, process: Any, receiver: Any) -> Result:
 
 
 def _is_finished(folder: pathlib.Path, retry: bool) -> bool:
-    return (folder / ROW).exists() or ((folder / FAILED).exists() and not retry)
+    return _row(folder / ROW) is not None or (not retry and _row(folder / FAILED) is not None)
+
+
+def _row(path: pathlib.Path) -> Row | None:
+    try:
+        found = read_json(path, "The row")
+    except PlanError:
+        return None
+    plain = isinstance(found, dict) and found and all(isinstance(value, Value) for value in found.values())
+    return found if plain else None
+
+
+def _write(path: pathlib.Path, content: bytes) -> None:
+    """Write a new file, down to the disk."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _fsync_folder(folder: pathlib.Path) -> None:
+    """Make the names in a folder last; Windows does so by itself, and cannot be asked to."""
+    if os.name == "posix":
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def _remove(folder: pathlib.Path) -> None:
+    """Remove what is there, without following it if it is a link."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
+
+
+def _clear(folder: pathlib.Path) -> None:
+    """Remove what processes that were killed have left."""
+    for left in folder.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.lstat().st_mtime > ABANDONED_S:
+                _remove(left)
 
 
 def _put(document: dict[str, Any], path: str, value: Value) -> None:

@@ -30,17 +30,17 @@ from autoexp.instrument import Identity, Overview
 from autoexp.limits import site_limits
 from autoexp.lock import InstrumentLock
 from autoexp.plan import OverviewSpec, Region
+from autoexp.run_folders import make_run_folder
 from autoexp.runlog import RunReader
-from autoexp.state import RunState, fold
+from autoexp.state import RunState
 from autoexp.status import Status
 from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences
 from autoexp.unfinished import UnfinishedRun, close_unfinished, find_unfinished
 from nionswift_plugin.autoexp_ui import devices as devices_module
 from nionswift_plugin.autoexp_ui import form as form_module
-from nionswift_plugin.autoexp_ui import helm as helm_module
 from nionswift_plugin.autoexp_ui import live_data as live_data_module
-from nionswift_plugin.autoexp_ui import live_items, pauses, steering, workspace
+from nionswift_plugin.autoexp_ui import live_items, pauses, steering, steering_sync, waiting, workspace
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 log = logging.getLogger(__name__)
@@ -74,13 +74,14 @@ class Experiment:
         self._document_controller = document_controller
         self._form = form
         self._devices = devices
-        self._form_listener: typing.Any = form.changed_event.listen(
-            ReferenceCounting.weak_partial(Experiment._on_form, self)
-        )
+        self._form_listeners: list[typing.Any] = [
+            form.edited_event.listen(ReferenceCounting.weak_partial(Experiment._on_edit, self)),
+            form.changed_event.listen(ReferenceCounting.weak_partial(Experiment._on_form, self)),
+        ]
         self._engine: Engine | None = None
         self._live: live_data_module.LiveData | None = None
         self._task: asyncio.Task[None] | None = None
-        self._helm: helm_module.Helm | None = None
+        self._sync: steering_sync.SteeringSync | None = None
         self._held_scan: pauses.HeldScan | None = None
         self._collector = pauses.QuietCollector()
         self._pace = pauses.Pace()
@@ -148,7 +149,7 @@ class Experiment:
             regions = self._regions(overview_item)
             identity = instrument.identity
             plan = self._form.make_plan(_("Autonomous experiment"), identity.scan, identity.camera, regions)
-            folder = new_run_folder(preferences.load().runs)
+            folder = make_run_folder(preferences.load().runs)
             overview = self.taken.overview if overview_item is not None and self.taken else None
             self._launch(instrument, folder, plan=plan, overview=overview, overview_item=overview_item)
             if regions and overview_item is None:
@@ -210,8 +211,8 @@ class Experiment:
 
     def undo(self) -> None:
         """Take back the latest steering command."""
-        if self._engine is not None:
-            self._engine.steer(ev.Undo())
+        if self._sync is not None:
+            self._sync.undo()
 
     def show_report(self) -> None:
         """Write the report of the latest run, in a program of its own, and show it in the browser."""
@@ -236,15 +237,14 @@ class Experiment:
     def close(self) -> None:
         """The window goes: end the run, put the instrument back, let go of everything."""
         engine, self._engine = self._engine, None
-        if engine is not None and engine.status.ending is None:
-            engine.abort()
-            if not engine.join(CLOSE_S):
-                log.warning("The run %s has not ended within %g s.", engine.folder, CLOSE_S)
+        going_on = engine is not None and engine.status.ending is None
+        if engine is not None and going_on and not waiting.within(CLOSE_S, engine.abort, engine.join):
+            log.warning("The run %s has not ended within %g s.", engine.folder, CLOSE_S)
         if self._task is not None:
             self._task.cancel()
             self._task = None
         self._let_go()
-        self._form_listener = None
+        self._form_listeners.clear()
         if self._live is not None:
             self._live.close()
         self._live = None
@@ -267,12 +267,14 @@ class Experiment:
         overview_item: typing.Any = None,
     ) -> None:
         identity = instrument.identity
+        answers = steering_sync.Answers()
         engine = Engine(
             plan,
             instrument,
             folder,
             site=site_limits(identity, preferences.load().site),
             overview=overview,
+            observers=(answers,),
             holder=_("the Autonomous Experiment panel"),
             beam_current_pA=instrument.beam_current_pA,
         )
@@ -283,8 +285,8 @@ class Experiment:
         if overview_item is not None:
             self._live.adopt("overview", overview_item)
         self.taken = None
-        self._helm = helm_module.Helm(
-            self._document_controller.document_model, self._form, engine, self._live, self._say
+        self._sync = steering_sync.SteeringSync(
+            self._document_controller.document_model, self._form, engine, answers, self._live, self._say
         )
         self._held_scan = pauses.HeldScan(self._document_controller.document_model, instrument.scan)
         self._collector.enter("preparing")
@@ -338,8 +340,8 @@ class Experiment:
             with self._pace.change():
                 if not workspace.arrange(self._document_controller, live):
                     live.update(engine.state, engine.prediction)
-        if self._helm is not None:
-            self._helm.steer()
+        if self._sync is not None:
+            self._sync.steer()
         if self._held_scan is not None:
             self._held_scan.hold()
         if engine.status.phase == "running":  # the libraries that the agent needs are loaded
@@ -355,8 +357,8 @@ class Experiment:
             yield
         while workspace.arrange(self._document_controller, live):
             yield
-        if self._helm is not None:
-            self._helm.steer()  # a short run may have ended before its regions were drawn
+        if self._sync is not None:
+            self._sync.steer()  # a short run may have ended before its regions were drawn
             yield
         yield from live.finish()
 
@@ -369,9 +371,11 @@ class Experiment:
             Notification.notify(Notification.Notification("org.autoexp.error", text, title, status.reason))
 
     def _on_form(self) -> None:
-        if self._helm is not None:
-            self._helm.form_changed()
         self.changed_event.fire()
+
+    def _on_edit(self, names: frozenset[str]) -> None:
+        if self._sync is not None:
+            self._sync.form_edited(names)
 
     # --- beside the user interface
 
@@ -441,9 +445,9 @@ class Experiment:
         return model.get_display_item_for_data_item(data_item) if data_item in model.data_items else None
 
     def _let_go(self) -> None:
-        helm, self._helm = self._helm, None
-        if helm is not None:
-            helm.close()
+        sync, self._sync = self._sync, None
+        if sync is not None:
+            sync.close()
         held, self._held_scan = self._held_scan, None
         if held is not None:
             held.release()
@@ -466,7 +470,7 @@ def read_run(folder: pathlib.Path) -> tuple[RunState, bool, Prediction | None]:
         RunLogError: it cannot be read.
     """
     reader = RunReader(folder)
-    state = fold(reader.records)
+    state = reader.state
     simulated = any(started.instrument.get("simulated", False) for started in reader.events(ev.Started))
     prediction = None
     if state.predicted is not None:
@@ -485,13 +489,3 @@ def record_overview(instrument: typing.Any, limits: typing.Any, spec: OverviewSp
             return guardian.overview(spec)
         finally:
             guardian.restore()
-
-
-def new_run_folder(root: pathlib.Path) -> pathlib.Path:
-    """A folder that does not exist yet, named after the time."""
-    name = time.strftime("%Y%m%d-%H%M%S")
-    folder = root / name
-    number = 2
-    while folder.exists():
-        folder, number = root / f"{name}-{number}", number + 1
-    return folder

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from autoexp import plan as planning
 from autoexp import scalarizers
 from autoexp.errors import PlanError
-from autoexp.state import Settings
-from nionswift_plugin.autoexp_ui import stored_form
+from nionswift_plugin.autoexp_ui import steering, stored_form
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
+ANOTHER = "another"
+"""A score or an agent that a plan can hold and the fields cannot; shown, never chosen."""
 SCALARIZERS = (
     ("window", _("Intensity in a window")),
     ("edge", _("Edge above its background")),
@@ -20,6 +21,7 @@ SCALARIZERS = (
     ("peak-width", _("Width of a peak")),
     ("ratio", _("Ratio of two windows")),
     ("similarity", _("Likeness to a target spectrum")),
+    (ANOTHER, _("As in the plan")),
 )
 AGENTS = (
     ("deep-kernel", _("Deep kernel learning")),
@@ -28,6 +30,7 @@ AGENTS = (
     ("grid", _("Raster")),
     ("random", _("Random points")),
     ("features", _("Bright features")),
+    (ANOTHER, _("As in the plan")),
 )
 KERNELS = {"deep-kernel": "views", "joined-network": "joined", "trained-network": "deep"}
 ACQUISITIONS = (
@@ -78,9 +81,7 @@ DEFAULTS: dict[str, typing.Any] = {
     "target": None,
 }
 KEY = "autoexp/form"
-WINDOW = "autoexp-window"
-SECOND_WINDOW = "autoexp-second-window"
-OTHER_WINDOW = "autoexp-other-window"
+WINDOW, SECOND_WINDOW, OTHER_WINDOW = steering.WINDOWS
 
 
 class PlanForm(stored_form.StoredForm):
@@ -96,6 +97,9 @@ class PlanForm(stored_form.StoredForm):
     ):
         super().__init__(stored, DEFAULTS, CHOICES)
         self._alignment = alignment
+        for name in ("scalarizer", "agent"):
+            if self.value(name) == index_of(name, ANOTHER):  # what came with a plan went with its run
+                self.set(**{name: DEFAULTS[name]})
 
     # --- from fields to a plan
 
@@ -120,6 +124,16 @@ class PlanForm(stored_form.StoredForm):
         return ACQUISITIONS[self.value("acquisition") or 0][0]
 
     @property
+    def goal(self) -> str:
+        """Whether high or low values are wanted."""
+        return GOALS[self.value("goal") or 0][0]
+
+    @property
+    def other_goal(self) -> str:
+        """Whether high or low second values are wanted."""
+        return GOALS[self.value("other_goal") or 0][0]
+
+    @property
     def compares(self) -> bool:
         """Whether two values are traded against each other."""
         return self.learns and self.acquisition_kind == "expected-hypervolume-improvement"
@@ -130,8 +144,14 @@ class PlanForm(stored_form.StoredForm):
         Raises:
             PlanError: its window is none.
         """
-        if not self.compares:
-            return None
+        return self.make_other_window() if self.compares else None
+
+    def make_other_window(self) -> scalarizers.Scalarizer:
+        """The window of the second value.
+
+        Raises:
+            PlanError: it is none.
+        """
         window = {"low_eV": self.value("other_low_eV"), "high_eV": self.value("other_high_eV")}
         return scalarizers.parse_scalarizer({"kind": "window", **window})
 
@@ -144,6 +164,8 @@ class PlanForm(stored_form.StoredForm):
         kind = self.scalarizer_kind
         window = {"low_eV": self.value("low_eV"), "high_eV": self.value("high_eV")}
         second = {"low_eV": self.value("second_low_eV"), "high_eV": self.value("second_high_eV")}
+        if kind == ANOTHER:
+            raise PlanError(_("Choose what to look for; the score of the latest run came with its plan."))
         if kind == "edge":
             given = {**window, "background_low_eV": second["low_eV"], "background_high_eV": second["high_eV"]}
         elif kind == "ratio":
@@ -156,34 +178,43 @@ class PlanForm(stored_form.StoredForm):
             given = window
         return scalarizers.parse_scalarizer({"kind": kind, **given})
 
-    def make_agent(self, known: planning.AgentSpec | None = None) -> planning.AgentSpec:
-        """The agent that the fields describe; what they cannot say is as in ``known``, if that is of the same kind."""
+    def make_agent(self) -> planning.AgentSpec:
+        """The agent that the fields describe.
+
+        Raises:
+            PlanError: they describe none; the message names the field.
+        """
         kind = self.agent_kind
+        if kind == ANOTHER:
+            raise PlanError(_("Choose how positions are chosen; the agent of the latest run came with its plan."))
         if kind == "grid":
             return planning.GridAgent()
         if kind == "random":
             return planning.RandomAgent()
         if kind == "features":
             return planning.FeatureAgent(size_px=max(1.0, self.value("patch_px") / 2))
-        hidden = ("refit_every", "costs")
-        alike = isinstance(known, planning.DeepKernelAgent)
-        known_only = {name: getattr(known, name) for name in hidden} if alike else {}
+        within = self.value("enough")
         return planning.checked(
             planning.DeepKernelAgent,
-            acquisition=self._acquisition(),
-            goal=GOALS[self.value("goal") or 0][0],
+            acquisition=self.make_acquisition(),
+            goal=self.goal,
             seeds=self.value("seeds"),
-            stop=self._stop(known),
-            **known_only,
+            stop={"within": within} if within else None,
             kernel=KERNELS[kind],
         )
 
-    def _stop(self, known: planning.AgentSpec | None) -> dict[str, float] | None:
-        within = self.value("enough")
-        if not within:
-            return None
-        rule = known.stop if isinstance(known, planning.DeepKernelAgent) else None
-        return {"within": within, **({"risk": rule.risk} if rule else {})}
+    def make_acquisition(self) -> planning.Acquisition:
+        """The acquisition function that the fields describe.
+
+        Raises:
+            PlanError: its parameter is out of range.
+        """
+        kind = self.acquisition_kind
+        given = {PARAMETERS[kind]: self.value("parameter")} if kind in PARAMETERS else {}
+        if kind == "expected-hypervolume-improvement":
+            given = {"second_goal": self.other_goal}
+        described = planning.checked(planning.DeepKernelAgent, acquisition={"kind": kind, **given})
+        return described.acquisition
 
     def make_budget(self) -> planning.Budget:
         """The budget that the fields describe."""
@@ -207,25 +238,8 @@ class PlanForm(stored_form.StoredForm):
         windows = [(WINDOW, one, first)]
         windows += [(SECOND_WINDOW, two, second)] if two else []
         other = ("other_low_eV", "other_high_eV")
+        windows = [] if self.scalarizer_kind == ANOTHER else windows
         return [*windows, (OTHER_WINDOW, _("and here"), other)] if self.compares else windows
-
-    def show(self, settings: Settings) -> None:
-        """Set the fields to what is in force in a run; what the fields cannot express is left as it is."""
-        scalarizer, budget = settings.scalarizer, settings.budget
-        told = scalarizer.model_dump()
-        kinds = [kind for kind, _label in SCALARIZERS]
-        values: dict[str, typing.Any] = {"points": budget.points, "minutes": (budget.time_s or 0.0) / 60}
-        if scalarizer.kind in kinds:
-            values["scalarizer"] = kinds.index(scalarizer.kind)
-        first, second = told.get("numerator", told), told.get("denominator", told)
-        values |= {n: first[n] for n in ("low_eV", "high_eV") if first.get(n) is not None}
-        for name, source in (("second_low_eV", "low_eV"), ("second_high_eV", "high_eV")):
-            found = told.get(f"background_{source}") if scalarizer.kind == "edge" else second.get(source)
-            if scalarizer.kind in ("edge", "ratio") and found is not None:
-                values[name] = found
-        if isinstance(settings.second, scalarizers.Window):
-            values |= {"other_low_eV": settings.second.low_eV, "other_high_eV": settings.second.high_eV}
-        self.set(**values, **_agent_fields(settings.agent))
 
     def make_plan(self, name: str, scan: str, camera: str, regions: tuple[planning.Region, ...] = ()) -> planning.Plan:
         """The whole plan.
@@ -256,31 +270,8 @@ class PlanForm(stored_form.StoredForm):
             return None
         return planning.checked(planning.AlignmentStage, spec=self._alignment(), every=self.value("align_every") or 0)
 
-    def _acquisition(self) -> dict[str, typing.Any]:
-        kind = self.acquisition_kind
-        if kind == "expected-hypervolume-improvement":
-            return {"kind": kind, "second_goal": GOALS[self.value("other_goal") or 0][0]}
-        return {"kind": kind, **({PARAMETERS[kind]: self.value("parameter")} if kind in PARAMETERS else {})}
 
-
-def _agent_fields(agent: planning.AgentSpec) -> dict[str, typing.Any]:
-    """The fields that describe an agent."""
-    kinds = _kinds("agent")
-    if not isinstance(agent, planning.DeepKernelAgent):
-        return {"agent": kinds.index(agent.kind)} if agent.kind in kinds else {}
-    acquisition = agent.acquisition
-    parameter = PARAMETERS.get(acquisition.kind)
-    other_goal = getattr(acquisition, "second_goal", None)
-    return {
-        "agent": kinds.index(next(kind for kind, kernel in KERNELS.items() if kernel == agent.kernel)),
-        "acquisition": _kinds("acquisition").index(acquisition.kind),
-        "goal": _kinds("goal").index(agent.goal),
-        "seeds": agent.seeds,
-        **({"parameter": getattr(acquisition, parameter)} if parameter else {}),
-        **({"other_goal": _kinds("goal").index(other_goal)} if other_goal else {}),
-        "enough": agent.stop.within if agent.stop else 0.0,
-    }
-
-
-def _kinds(choice: str) -> list[str]:
-    return [kind for kind, _label in CHOICES[choice]]
+def index_of(choice: str, kind: str) -> int:
+    """Where a kind is in the list of a choice; one that is not listed is shown as another."""
+    kinds = [listed for listed, _label in CHOICES[choice]]
+    return kinds.index(kind if kind in kinds else ANOTHER)

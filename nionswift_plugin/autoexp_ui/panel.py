@@ -9,7 +9,7 @@ from nion.utils import Converter, Model, ReferenceCounting
 
 from autoexp.errors import AutoexpError
 from autoexp.status import Status
-from nionswift_plugin.autoexp_ui import bindings, missing, tabbed, texts, view
+from nionswift_plugin.autoexp_ui import bindings, edits, missing, tabbed, texts, view
 from nionswift_plugin.autoexp_ui import devices as devices_module
 from nionswift_plugin.autoexp_ui import experiment as experiment_module
 from nionswift_plugin.autoexp_ui import form as form_module
@@ -26,6 +26,7 @@ TEXTS = (
     "best",
     "model",
     "message",
+    "kept",
     "unfinished",
     "pause",
     "parameter",
@@ -46,6 +47,7 @@ FLAGS = (
     "has_model",
     "has_unfinished",
     "has_message",
+    "has_kept",
     "can_report",
 )
 
@@ -138,6 +140,14 @@ class PanelHandler(Declarative.Handler):
             self.form.set(target=target)
         self.refresh()
 
+    def handle_typing(self, widget: typing.Any, text: str) -> None:
+        """Something is being typed; nothing else is shown in that field until it is entered."""
+        self.form.typing |= {field for field in view.TYPED if getattr(self, view.edit_name(field), None) is widget}
+
+    def handle_typed(self, widget: typing.Any, text: str) -> None:
+        """What was typed is entered, or left as it was."""
+        self.form.typing -= {field for field in view.TYPED if getattr(self, view.edit_name(field), None) is widget}
+
     def handle_resume_run(self, widget: typing.Any) -> None:
         """Resume an unfinished run."""
         if self.experiment.unfinished:
@@ -202,6 +212,7 @@ class PanelHandler(Declarative.Handler):
         running, waiting = experiment.running, status.phase in ("paused", "suspended")
         model = texts.model(experiment.engine.prediction if experiment.engine else None)
         message = experiment.message or missing.libraries(self.form.agent_kind)
+        kept = self._kept()
         self.flags.set(
             simulated=identity is not None and identity.simulated,
             can_start=identity is not None and not running and not experiment.busy,
@@ -210,6 +221,7 @@ class PanelHandler(Declarative.Handler):
             can_pause=running and (waiting or status.phase == "running"),
             can_undo=running and status.can_undo,
             has_message=bool(message),
+            has_kept=bool(kept),
             has_model=bool(model),
             can_report=status.ending is not None and not running and not experiment.busy,
         )
@@ -222,8 +234,17 @@ class PanelHandler(Declarative.Handler):
             best=self._best(status),
             model=model,
             message=message,
+            kept=kept,
         )
         self.progress_value.value = int(100 * status.progress)
+
+    def _kept(self) -> str:
+        """What is in force in the run and has no field."""
+        engine = self.experiment.engine
+        if engine is None or not self.experiment.running or engine.state.settings is None:
+            return ""
+        kept = edits.not_shown(engine.state.settings)
+        return _("Also in force, and kept as it is: {what}.").format(what="; ".join(kept)) if kept else ""
 
     def _reason(self, status: Status) -> str:
         """One sentence: why it waits or failed; else why the last point was chosen."""

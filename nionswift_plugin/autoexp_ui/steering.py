@@ -7,16 +7,25 @@ user-interface thread whenever they change, and the panel is told once.
 
 from __future__ import annotations
 
+import math
 import typing
+from collections.abc import Collection, Iterable, Mapping
 
 from nion.swift.model import Graphics
 from nion.utils import Event, ReferenceCounting
 
+from autoexp import events as ev
 from autoexp.plan import Region
 from nionswift_plugin.autoexp_ui import live_items
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
+Interval = tuple[float, float]
+
 REGION = "autoexp-region-"
+WINDOW = "autoexp-window"
+SECOND_WINDOW = "autoexp-second-window"
+OTHER_WINDOW = "autoexp-other-window"
+WINDOWS = (WINDOW, SECOND_WINDOW, OTHER_WINDOW)
 INCLUDE_LABEL = _("measure here only")
 EXCLUDE_LABEL = _("exclude")
 
@@ -67,6 +76,104 @@ class GraphicsWatch:
         self.changed_event.fire()
 
 
+class DrawnRegions:
+    """The rectangles on one overview. Only what the operator does to them counts: a region that is drawn nowhere stays.
+
+    Args:
+        document_model: Swift's document.
+        display_item: the overview.
+        known: identifiers of the regions in force; a rectangle that stands for none of them is new.
+    """
+
+    def __init__(self, document_model: typing.Any, display_item: typing.Any, known: Collection[str]):
+        self.display_item = display_item
+        self._document_model = document_model
+        self._seen = {name: region for name, region in self._drawn().items() if name in known}
+
+    def changes(self) -> list[ev.Steering]:
+        """What was drawn, moved, renamed and deleted since they were last looked at or shown."""
+        seen, self._seen = self._seen, self._drawn()
+        gone = [ev.RemoveRegion(id=name) for name in seen.keys() - self._seen.keys()]
+        new = [ev.AddRegion(region=r) for name, r in self._seen.items() if not _alike(seen.get(name), r)]
+        return [*gone, *new]
+
+    def show(self, regions: Iterable[Region]) -> None:
+        """Make the rectangles those of the regions: add, move and take away what differs."""
+        wanted, drawn = {r.id: r for r in regions}, self._drawn()
+        rectangles = {region_id(g): g for g in self.display_item.graphics if isinstance(g, Graphics.RectangleGraphic)}
+        differing = {name: region for name, region in wanted.items() if not _alike(drawn.get(name), region)}
+        if not differing and drawn.keys() <= wanted.keys():
+            return
+        with self._document_model.item_transaction(self.display_item):
+            for name in drawn.keys() - wanted.keys():
+                self.display_item.remove_graphic(rectangles[name]).close()
+            for name, region in differing.items():
+                self._draw(rectangles.get(name), region)
+        self._seen = self._drawn()
+
+    def _drawn(self) -> dict[str, Region]:
+        return {r.id: r for r in regions_of(self.display_item)}
+
+    def _draw(self, graphic: typing.Any, region: Region) -> None:
+        bounds = ((region.top, region.left), (region.bottom - region.top, region.right - region.left))
+        if graphic is None:
+            graphic = _rectangle(bounds, region.kind == "exclude")
+            graphic.graphic_id = f"{REGION}{region.id}"
+            self.display_item.add_graphic(graphic)
+        else:
+            graphic.bounds = bounds
+            _dress(graphic, region.kind == "exclude")
+
+
+class DrawnWindows:
+    """The intervals on one spectrum plot that stand for energy windows.
+
+    Args:
+        document_model: Swift's document.
+        display_item: the plot.
+    """
+
+    def __init__(self, document_model: typing.Any, display_item: typing.Any):
+        self.display_item = display_item
+        self._document_model = document_model
+        self._seen: dict[str, Interval] = {}
+
+    def show(self, windows: Mapping[str, tuple[str, Interval]]) -> None:
+        """Make the intervals those of the windows: label and ends, fractions of the axis, each under its identifier."""
+        graphics = {g.graphic_id: g for g in self.display_item.graphics if g.graphic_id in WINDOWS}
+        gone = graphics.keys() - windows.keys()
+        differing = [name for name, window in windows.items() if not _stands_for(graphics.get(name), *window)]
+        self._seen = {name: interval for name, (_label, interval) in windows.items()}
+        if not gone and not differing:
+            return
+        with self._document_model.item_transaction(self.display_item):
+            for name in gone:
+                self.display_item.remove_graphic(graphics[name]).close()
+            for name in differing:
+                self._draw(graphics.get(name), name, *windows[name])
+
+    def dragged(self, least: float) -> dict[str, tuple[float | None, float | None]]:
+        """The ends that the operator has dragged by at least so much; None for one that stands where it was shown."""
+        found = {}
+        for graphic in self.display_item.graphics:
+            seen = self._seen.get(str(graphic.graphic_id))
+            if seen is not None:
+                low, high = (
+                    now if abs(now - old) > least else None for now, old in zip(graphic.interval, seen, strict=True)
+                )
+                if low is not None or high is not None:
+                    found[str(graphic.graphic_id)] = low, high
+                    self._seen[str(graphic.graphic_id)] = graphic.interval
+        return found
+
+    def _draw(self, graphic: typing.Any, name: str, label: str, interval: Interval) -> None:
+        drawn = graphic or Graphics.IntervalGraphic()
+        drawn.interval, drawn.label = interval, label
+        if graphic is None:
+            drawn.graphic_id = name
+            self.display_item.add_graphic(drawn)
+
+
 def is_visited(graphic: typing.Any) -> bool:
     """Whether a graphic marks a point that was measured."""
     return str(graphic.graphic_id or "").startswith(live_items.VISITED)
@@ -96,23 +203,6 @@ def region_id(graphic: typing.Any) -> str:
     return name.removeprefix(REGION) if name.startswith(REGION) else str(graphic.uuid)
 
 
-def draw_regions(document_model: typing.Any, display_item: typing.Any, regions: tuple[Region, ...]) -> None:
-    """Make the rectangles on an overview those of the regions: add, move and take away what differs."""
-    wanted = {r.id: r for r in regions}
-    drawn = {region_id(g): g for g in display_item.graphics if isinstance(g, Graphics.RectangleGraphic)}
-    with document_model.item_transaction(display_item):
-        for name in drawn.keys() - wanted.keys():
-            display_item.remove_graphic(drawn[name]).close()
-        for name, region in wanted.items():
-            bounds = ((region.top, region.left), (region.bottom - region.top, region.right - region.left))
-            if name not in drawn:
-                graphic = _rectangle(bounds, region.kind == "exclude")
-                graphic.graphic_id = f"{REGION}{name}"
-                display_item.add_graphic(graphic)
-            elif region not in regions_of(display_item):
-                drawn[name].bounds = bounds
-
-
 def requested_points(display_item: typing.Any) -> dict[str, tuple[float, float]]:
     """Points that the operator has added to an overview: identifier and position."""
     return {
@@ -134,28 +224,25 @@ def add_region(document_model: typing.Any, display_item: typing.Any, exclude: bo
 def _rectangle(bounds: typing.Any, exclude: bool) -> typing.Any:
     graphic = Graphics.RectangleGraphic()
     graphic.bounds = bounds
-    graphic.label = EXCLUDE_LABEL if exclude else INCLUDE_LABEL
-    graphic.stroke_color = "#D55E00" if exclude else "#009E73"
+    _dress(graphic, exclude)
     return graphic
 
 
-def window_graphic(display_item: typing.Any, graphic_id: str) -> typing.Any:
-    """The interval of that identifier on a spectrum plot, or None."""
-    return next((g for g in display_item.graphics if g.graphic_id == graphic_id), None)
+def _dress(graphic: typing.Any, exclude: bool) -> None:
+    graphic.label = EXCLUDE_LABEL if exclude else INCLUDE_LABEL
+    graphic.stroke_color = "#D55E00" if exclude else "#009E73"
 
 
-def show_window(
-    document_model: typing.Any, display_item: typing.Any, graphic_id: str, label: str, interval: tuple[float, float]
-) -> None:
-    """Add or move the interval that stands for a window; fractions of the energy axis."""
-    graphic = window_graphic(display_item, graphic_id)
-    with document_model.item_transaction(display_item):
-        if graphic is None:
-            graphic = Graphics.IntervalGraphic()
-            graphic.graphic_id = graphic_id
-            graphic.interval = interval
-            graphic.label = label
-            display_item.add_graphic(graphic)
-        elif max(abs(a - b) for a, b in zip(graphic.interval, interval, strict=True)) > 1e-6:
-            graphic.interval = interval
-            graphic.label = label
+def _alike(one: Region | None, other: Region) -> bool:
+    """Whether two are the same but for rounding: a rectangle holds its height, not its lower edge."""
+    if one is None or one.kind != other.kind:
+        return False
+    edges = ("top", "left", "bottom", "right")
+    return all(math.isclose(getattr(one, edge), getattr(other, edge), abs_tol=1e-9) for edge in edges)
+
+
+def _stands_for(graphic: typing.Any, label: str, interval: Interval) -> bool:
+    """Whether an interval is there and shows a window."""
+    if graphic is None or graphic.label != label:
+        return False
+    return all(abs(a - b) <= 1e-6 for a, b in zip(graphic.interval, interval, strict=True))

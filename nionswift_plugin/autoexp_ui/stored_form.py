@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import typing
 
@@ -17,18 +18,25 @@ class StoredForm:
         stored: model of the stored text, persistent between sessions.
         defaults: the fields, and what is in them at first.
         choices: fields that hold the index of a choice: its kinds, each with a label.
+
+    Attributes:
+        changed_event: fired whenever fields have changed, whoever changed them.
+        edited_event: fired with the names of the fields that the operator has changed.
+        typing: names of the fields in which there is text that is not entered yet.
     """
 
     def __init__(self, stored: typing.Any, defaults: dict[str, typing.Any], choices: Choices | None = None):
         self.changed_event = Event.Event()
+        self.edited_event = Event.Event()
+        self.typing: set[str] = set()
         self._stored = stored
         self._defaults, self._choices = defaults, choices or {}
         self._fields: dict[str, Model.PropertyModel[typing.Any]] = {}
-        self._quiet = False
+        self._changed: set[str] | None = None
         values = {**defaults, **self._read()}
         for name in defaults:
             field = Model.PropertyModel[typing.Any](values[name])
-            field.on_value_changed = self._changed
+            field.on_value_changed = functools.partial(self._on_changed, name)
             self._fields[name] = field
 
     def __getattr__(self, name: str) -> Model.PropertyModel[typing.Any]:
@@ -44,23 +52,40 @@ class StoredForm:
             field.close()
 
     def set(self, **values: typing.Any) -> None:
-        """Set several fields, and tell of it once."""
-        self._quiet = True
-        try:
-            for name, value in values.items():
-                self._fields[name].value = value
-        finally:
-            self._quiet = False
-        self._changed(None)
+        """Enter several fields as the operator, and tell of it once."""
+        self._tell(self._put(values))
+
+    def follow(self, **values: typing.Any) -> bool:
+        """Show what is in force elsewhere: no edit. Whether all is shown; no text that is being typed is replaced."""
+        if self._put({name: value for name, value in values.items() if name not in self.typing}):
+            self._tell(frozenset())
+        return all(self.value(name) == value for name, value in values.items())
 
     def value(self, name: str) -> typing.Any:
         """Value of a field."""
         return self._fields[name].value
 
-    def _changed(self, _value: typing.Any) -> None:
-        if self._quiet:
-            return
+    def _put(self, values: dict[str, typing.Any]) -> frozenset[str]:
+        """Change fields and tell nobody; which have changed."""
+        changed: set[str] = set()
+        self._changed = changed
+        try:
+            for name, value in values.items():
+                self._fields[name].value = value
+        finally:
+            self._changed = None
+        return frozenset(changed)
+
+    def _on_changed(self, name: str, _value: typing.Any) -> None:
+        if self._changed is None:
+            self._tell(frozenset({name}))
+        else:
+            self._changed.add(name)
+
+    def _tell(self, edited: frozenset[str]) -> None:
         self._stored.value = self._write()
+        if edited:
+            self.edited_event.fire(edited)
         self.changed_event.fire()
 
     def _write(self) -> str:

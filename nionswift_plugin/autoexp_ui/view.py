@@ -21,6 +21,31 @@ from nionswift_plugin.autoexp_ui.widgets import (
     text,
 )
 
+TYPED = (
+    "low_eV",
+    "high_eV",
+    "second_low_eV",
+    "second_high_eV",
+    "other_low_eV",
+    "other_high_eV",
+    "parameter",
+    "points",
+    "minutes",
+    "enough",
+)
+"""Fields in which may be typed while a run goes on."""
+
+
+def edit_name(field: str) -> str:
+    """The widget of a field, as an attribute of the handler."""
+    return f"{field.removesuffix('_eV')}_edit"
+
+
+def _typed(u: typing.Any, field: str, converter: str, tip: str) -> typing.Any:
+    """A field for a number that may change while it is being typed in."""
+    events = {"on_text_edited": "handle_typing", "on_editing_finished": "handle_typed"}
+    return number(u, field, converter, tip, name=edit_name(field), **events)
+
 
 def build_view() -> typing.Any:
     """The whole panel as Swift's declarative description."""
@@ -142,16 +167,16 @@ def _look_for(u: typing.Any) -> typing.Any:
         row(
             u,
             _("Window"),
-            number(u, "low_eV", "number", _("Lower end of the window, eV; or drag it on the spectra"), name="low_edit"),
+            _typed(u, "low_eV", "number", _("Lower end of the window, eV; or drag it on the spectra")),
             u.create_label(text=_("to")),
-            number(u, "high_eV", "number", _("Upper end of the window, eV; or drag it on the spectra")),
+            _typed(u, "high_eV", "number", _("Upper end of the window, eV; or drag it on the spectra")),
             u.create_label(text=_("eV")),
         ),
         u.create_row(
             u.create_label(text="@binding(texts.second.value)", width=LABEL_WIDTH),
-            number(u, "second_low_eV", "number", _("Lower end, eV; or drag it on the spectra")),
+            _typed(u, "second_low_eV", "number", _("Lower end, eV; or drag it on the spectra")),
             u.create_label(text=_("to")),
-            number(u, "second_high_eV", "number", _("Upper end, eV; or drag it on the spectra")),
+            _typed(u, "second_high_eV", "number", _("Upper end, eV; or drag it on the spectra")),
             u.create_label(text=_("eV")),
             u.create_stretch(),
             spacing=6,
@@ -190,7 +215,7 @@ def _choose_by(u: typing.Any) -> typing.Any:
         ),
         u.create_row(
             u.create_label(text="@binding(texts.parameter.value)"),
-            number(
+            _typed(
                 u,
                 "parameter",
                 "number",
@@ -203,9 +228,9 @@ def _choose_by(u: typing.Any) -> typing.Any:
         row(
             u,
             _("and value"),
-            number(u, "other_low_eV", "number", _("Second value: intensity from here, eV; or drag it on the spectra")),
+            _typed(u, "other_low_eV", "number", _("Second value: intensity from here, eV; or drag it on the spectra")),
             u.create_label(text=_("to")),
-            number(u, "other_high_eV", "number", _("Second value: intensity up to here, eV; or drag it")),
+            _typed(u, "other_high_eV", "number", _("Second value: intensity up to here, eV; or drag it")),
             u.create_label(text=_("eV,")),
             combo(u, "other_goal", form.GOALS, _("Whether high or low second values are wanted"), width=96),
             visible="@binding(flags.compares.value)",
@@ -235,16 +260,16 @@ def _measure(u: typing.Any) -> typing.Any:
         row(
             u,
             _("Stop after"),
-            number(u, "points", "integer", _("Number of spectra; may be changed while it runs"), name="points_edit"),
+            _typed(u, "points", "integer", _("Number of spectra; may be changed while it runs")),
             u.create_label(text=_("spectra, or")),
-            number(u, "minutes", "optional", _("Time limit in minutes; empty for none")),
+            _typed(u, "minutes", "optional", _("Time limit in minutes; empty for none")),
             u.create_label(text=_("min")),
         ),
         row(
             u,
             _("Enough"),
             u.create_label(text=_("when the best is within")),
-            number(
+            _typed(
                 u,
                 "enough",
                 "optional",
@@ -289,6 +314,7 @@ def _measure(u: typing.Any) -> typing.Any:
             u.create_label(text=_("spectra")),
         ),
         row(u, _("Estimate"), text(u, "estimate", "narrow")),
+        text(u, "kept", name="kept_label", visible="@binding(flags.has_kept.value)"),
         spacing=4,
     )
 

@@ -19,6 +19,9 @@ class Problem(NamedTuple):
     noise: Array
     hyper: Hyperparameters
 
+    def _repr_pretty_(self, printer, cycle):
+        printer.text("problem")  # Hypothesis writes arguments out; these arrays are too long for that
+
     @property
     def measured(self) -> tuple[Array, ...]:
         return tuple(view[self.rows] for view in self.views)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from autoexp.models.features import Views
 from autoexp.models.kernel import Hyperparameters
-from autoexp.models.surrogate import Fit, FrozenViews, Surrogate, in_force, refits
+from autoexp.models.schedule import in_force
+from autoexp.models.surrogate import Fit, FrozenViews, Surrogate
 from autoexp.models.targets import Standardisation, is_constant
 from autoexp.threads import Call
 
@@ -20,8 +21,8 @@ from autoexp.threads import Call
 class BrieflyShown(Views):
     """Hypothesis writes arguments out; these arrays are too long for that."""
 
-    def __repr__(self):
-        return "views"
+    def _repr_pretty_(self, printer, cycle):
+        printer.text("views")
 
 
 @pytest.fixture(scope="module")
@@ -125,17 +126,6 @@ def test_there_is_work_from_a_refit_on_until_it_is_made(views):
     assert not surrogate.has_work
 
 
-@given(st.integers(2, 400), st.integers(2, 30), st.integers(1, 30))
-def test_a_refit_is_in_force_a_few_outcomes_later_and_the_first_at_once(n, first, every):
-    if n < first:
-        return
-    at = in_force(n, first, every)
-    assert at in refits(n, first, every)
-    assert at == first or n - at >= min(every, at // 40)
-    later = [m for m in refits(n, first, every) if m > at]
-    assert all(n - m < min(every, m // 40) for m in later)
-
-
 def test_a_first_fit_that_fails_leaves_the_modes_of_the_priors(views):
     surrogate = told(Failing(views, at=(6,)), [outcomes(6)])
     np.testing.assert_array_equal(surrogate.fit.hyper.log, FrozenViews(views).initial.hyper.log)
@@ -169,21 +159,6 @@ def test_minimising_is_maximising_the_negative(views):
     negative, same_std = high.scale.backward(high.posterior.mean, high.posterior.variance)
     np.testing.assert_allclose(mean, -negative, rtol=1e-6)
     np.testing.assert_allclose(std, same_std, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("n", "first", "every", "expected"),
-    [(10, 10, 5, [10]), (30, 10, 5, [10, 15, 20, 25, 30]), (9, 2, 3, [2, 5, 8]), (130, 100, 1, [100, 110, 121])],
-)
-def test_schedule(n, first, every, expected):
-    assert refits(n, first, every) == expected
-
-
-@given(st.integers(2, 50), st.integers(1, 20), st.integers(0, 300))
-def test_the_schedule_so_far_does_not_depend_on_what_comes_later(first, every, more):
-    long = refits(first + more, first, every)
-    for n in range(first, first + more + 1, 17):
-        assert refits(n, first, every) == [k for k in long if k <= n]
 
 
 def test_poisson_noise_is_recognised_and_not_extrapolated():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import pytest
 from nion.swift.test import TestContext
@@ -10,12 +12,14 @@ from nion.swift.test import TestContext
 from autoexp import events as ev
 from autoexp.runlog import RunReader
 from autoexp.swift import preferences
+from nionswift_plugin.autoexp_ui import waiting
+from nionswift_plugin.autoexp_ui.alignment import controller, items
 from nionswift_plugin.autoexp_ui.alignment import form as form_module
-from nionswift_plugin.autoexp_ui.alignment import items
 from nionswift_plugin.autoexp_ui.alignment import panel as panel_module
 
 PAIR = ("CAperture.y", "CAperture.x")
 AWAY = (0.03, -0.035)
+AWAY_EXACTLY = pytest.approx(AWAY, abs=1e-12)
 
 
 @pytest.fixture
@@ -134,6 +138,70 @@ def test_stop_puts_the_controls_back(window, beam):
     finish(window, 2)
     assert where(window) == pytest.approx(AWAY)
     assert "Stopped" in beam.texts.message.value
+
+
+@pytest.fixture
+def held(beam):
+    """Something that keeps the thread of the alignments busy until it is set."""
+    released = threading.Event()
+    beam.alignment._executor.submit(released.wait)
+    yield released
+    released.set()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+@pytest.mark.parametrize("handle", ["handle_align", "handle_look"])
+def test_stop_before_it_begins_is_not_forgotten(window, beam, held, settings, handle, seconds):
+    getattr(beam, handle)(None)
+    window.pump(seconds=seconds)
+    beam.handle_stop(None)
+    held.set()
+    finish(window)
+    assert "Stopped" in beam.texts.message.value
+    assert where(window) == AWAY_EXACTLY
+    assert not beam.alignment.looks
+    assert not list(settings.runs.glob("alignments/*/*")), "it was not even taken over"
+    align(window)
+    assert beam.texts.headline.value == "Aligned", "it holds for what was stopped, not for what comes next"
+
+
+def test_stop_before_undo_begins_leaves_the_controls(window, beam):
+    align(window)
+    centred, released = where(window), threading.Event()
+    beam.alignment._executor.submit(released.wait)
+    beam.handle_undo(None)
+    beam.handle_stop(None)
+    released.set()
+    finish(window)
+    assert where(window) == centred
+    assert beam.flags.can_undo.value
+
+
+def test_closing_the_window_waits_two_seconds_at_most(make_window, settings):
+    released = threading.Event()
+    with make_window() as window:
+        put(window, AWAY)
+        beam = window.open_alignment()
+        beam.alignment._executor.submit(released.wait)
+        beam.handle_align(None)
+        window.pump(seconds=0.2)
+        begun = time.monotonic()
+        beam.close()
+        assert time.monotonic() - begun < controller.CLOSE_S + 0.5
+        window.beam = None
+        released.set()
+        window.pump(seconds=0.2)
+        assert where(window) == AWAY_EXACTLY
+    assert not list(settings.runs.glob("alignments/*/*"))
+
+
+def test_waiting_ends_whatever_hangs():
+    released, done = threading.Event(), []
+    assert waiting.within(5.0, lambda: done.append(1), lambda: done.append(2))
+    assert done == [1, 2]
+    assert not waiting.within(0.05, released.wait, lambda: done.append(3))
+    assert done == [1, 2]
+    released.set()
 
 
 def test_what_fails_says_why_and_is_put_back(window, beam):

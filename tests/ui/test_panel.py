@@ -14,7 +14,7 @@ from autoexp.runlog import RunReader
 from autoexp.state import Settings
 from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences
-from nionswift_plugin.autoexp_ui import acquisition_method
+from nionswift_plugin.autoexp_ui import acquisition_method, edits
 from nionswift_plugin.autoexp_ui import form as form_module
 
 
@@ -162,10 +162,14 @@ def test_the_way_through_feature_space_is_drawn(window):
 
 def test_what_the_panel_cannot_say_survives_an_edit(window):
     known = planning.DeepKernelAgent(costs=planning.Costs(travel=1.0), stop=planning.StopRule(within=0.5, risk=0.01))
-    window.handler.form.show(Settings.of(planning.Plan(agent=known)))
-    assert window.handler.form.value("enough") == 0.5
-    assert window.handler.form.make_agent(known) == known
-    assert window.handler.form.make_agent().costs == planning.Costs()
+    form, settings = window.handler.form, Settings.of(planning.Plan(agent=known))
+    form.follow(**edits.fields_of(settings))
+    assert form.value("enough") == 0.5
+    form.set(enough=0.4)
+    (command,) = edits.commands(form, {"enough"}, settings)
+    assert command.agent == known.model_copy(update={"stop": planning.StopRule(within=0.4, risk=0.01)})
+    assert edits.commands(form, edits.STEERING, settings.after(command)) == []
+    assert form.make_agent().costs == planning.Costs()
 
 
 def test_regions_drawn_before_and_during_a_run_are_obeyed(window):

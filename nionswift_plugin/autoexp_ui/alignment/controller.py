@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import logging
+import threading
 import typing
 from collections.abc import Callable
 
@@ -19,14 +21,17 @@ from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences
 from autoexp.tasks.alignment import Alignment, Look
 from nionswift_plugin.autoexp_ui import devices as devices_module
+from nionswift_plugin.autoexp_ui import waiting
 from nionswift_plugin.autoexp_ui.alignment import form as form_module
 from nionswift_plugin.autoexp_ui.alignment import items as items_module
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 log = logging.getLogger(__name__)
 
+Work = Callable[[Alignments, AlignmentSpec, threading.Event], None]
+"""What is done on the instrument, unless its event is set: then it ends before the next move."""
 TICK_S = 0.05
-CLOSE_S = 3.0
+CLOSE_S = 2.0
 
 
 class BeamAlignment:
@@ -57,6 +62,7 @@ class BeamAlignment:
         self._alignments: Alignments | None = None
         self._key = ""
         self._spec: AlignmentSpec | None = None
+        self._stopped = threading.Event()
         self._future: concurrent.futures.Future[typing.Any] | None = None
         self._task: asyncio.Task[None] | None = None
         self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="autoexp-alignment")
@@ -97,22 +103,30 @@ class BeamAlignment:
     def align(self) -> None:
         """Bring the disk to its goal."""
 
-        def work(alignments: Alignments, spec: AlignmentSpec) -> None:
-            self.found = alignments.align(spec, self.looks.append)
+        def work(alignments: Alignments, spec: AlignmentSpec, stopped: threading.Event) -> None:
+            _require_wanted(stopped)
+            self.found = alignments.align(spec, self.looks.append, lambda: not stopped.is_set())
 
         self._begin(_("Aligning"), work)
 
     def look(self) -> None:
         """Take one frame."""
-        self._begin(_("Looking"), lambda alignments, spec: self.looks.append(alignments.look(spec)))
+
+        def work(alignments: Alignments, spec: AlignmentSpec, stopped: threading.Event) -> None:
+            _require_wanted(stopped)
+            self.looks.append(alignments.look(spec))
+
+        self._begin(_("Looking"), work)
 
     def undo(self) -> None:
         """Put the controls back to where they were before the latest alignment, and look."""
 
-        def work(alignments: Alignments, spec: AlignmentSpec) -> None:
+        def work(alignments: Alignments, spec: AlignmentSpec, stopped: threading.Event) -> None:
+            _require_wanted(stopped)
             alignments.undo()
             self.message = _("Undone: the controls are where they were before.")
-            self.looks.append(alignments.look(spec))
+            if not stopped.is_set():
+                self.looks.append(alignments.look(spec))
 
         if self.entry:
             self._begin(_("Putting the controls back"), work)
@@ -128,6 +142,7 @@ class BeamAlignment:
         """End at once; the controls are put back."""
         if self._alignments is not None and self.busy:
             self.doing = _("Stopping, and putting the controls back")
+            self._stopped.set()
             self._alignments.abort()
             self.changed_event.fire()
 
@@ -136,20 +151,20 @@ class BeamAlignment:
         self._items.show_goal(goal)
 
     def close(self) -> None:
-        """The window goes: end, put back, let go of everything."""
+        """The window goes: end, put back, let go of everything. It waits a moment for that, not longer."""
+        self._stopped.set()
         if self._alignments is not None and self._future is not None:
-            self._alignments.abort()
-            concurrent.futures.wait([self._future], CLOSE_S)
+            waiting.within(CLOSE_S, self._alignments.abort, functools.partial(concurrent.futures.wait, [self._future]))
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        self._executor.shutdown(wait=False)
+        self._executor.shutdown(wait=False, cancel_futures=True)
         self._goal_listener = None
         self._items.close()
 
     # --- on the instrument
 
-    def _begin(self, doing: str, work: Callable[[Alignments, AlignmentSpec], None]) -> None:
+    def _begin(self, doing: str, work: Work) -> None:
         if self.busy:
             return
         self.message = ""
@@ -161,6 +176,7 @@ class BeamAlignment:
             self._say(str(error))
             return
         self.doing, self.looks, self.found, self.failed = doing, [], None, False
+        self._stopped = threading.Event()
         self._items.begin()
         self._task = self._document_controller.event_loop.create_task(self._watch(alignments, self._spec, work))
         self.changed_event.fire()
@@ -184,7 +200,7 @@ class BeamAlignment:
         )
 
         def tell(done: concurrent.futures.Future[bool]) -> None:
-            if done.exception() is None and done.result():
+            if not done.cancelled() and done.exception() is None and done.result():
                 text = _("An alignment was cut off before it could put the controls back. Undo does that.")
                 self._document_controller.event_loop.call_soon_threadsafe(self._say, text)
 
@@ -205,13 +221,11 @@ class BeamAlignment:
         self._alignments.site = site_limits(identity, preferences.load().site)
         return self._alignments
 
-    async def _watch(
-        self, alignments: Alignments, spec: AlignmentSpec, work: Callable[[Alignments, AlignmentSpec], None]
-    ) -> None:
+    async def _watch(self, alignments: Alignments, spec: AlignmentSpec, work: Work) -> None:
         simulated = self._simulated()
         drawn = 0
         try:
-            self._future = self._executor.submit(work, alignments, spec)
+            self._future = self._executor.submit(work, alignments, spec, self._stopped)
             while True:
                 ended = self._future.done()
                 if len(self.looks) > drawn:
@@ -261,6 +275,16 @@ class BeamAlignment:
     def _say(self, message: str) -> None:
         self.message = message
         self.changed_event.fire()
+
+
+def _require_wanted(stopped: threading.Event) -> None:
+    """Refuse to begin what was stopped while it waited for its turn.
+
+    Raises:
+        AbortedError: it was.
+    """
+    if stopped.is_set():
+        raise AbortedError(_("It was stopped before it began."))
 
 
 def where_limits_belong(identity: Identity) -> str:

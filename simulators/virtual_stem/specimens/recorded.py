@@ -12,8 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from virtual_stem.recordings import Axis, Signal
 from virtual_stem.specimen import Array, EnergyAxis, Goal, Specimen, View
-from virtual_stem.specimens.files import Axis, Signal, read_signals
+from virtual_stem.specimens.files import even, read_signals
+
+LARGEST = 1e30
+"""Of a count that is recorded; sums of such can still be told."""
+FIELD_NM = 0.01, 1e6
+"""Sides of a field that a microscope scans, nm."""
+LARGEST_EV = 1e6
 
 
 class RecordedSpecimen(Specimen):
@@ -51,11 +58,22 @@ class RecordedSpecimen(Specimen):
             raise ValueError(f"A spectrum image has two positions and an energy; this one has shape {spectra.shape}.")
         if not energy.scale > 0:
             raise ValueError(f"The energy must rise from channel to channel, not by {energy.scale:g} eV.")
+        if not max(abs(energy.offset), energy.scale * spectra.shape[2]) <= LARGEST_EV:
+            raise ValueError(f"The energies must lie within {LARGEST_EV:g} eV of zero.")
+        for what, counts in (("spectra", spectra), ("image", image)):
+            _check_counts(what, counts)
+        if image is not None and (image.ndim != 2 or min(image.shape) < 2):
+            raise ValueError(f"An overview has two dimensions; this one has shape {image.shape}.")
         self.title = f"Recorded: {source}"
         self._spectra = spectra
         self._image = np.asarray(spectra.sum(axis=2, dtype=float) if image is None else image, np.float32)
         self.field_nm = spectra.shape[0] * pixel_nm[0], spectra.shape[1] * pixel_nm[1]
         self.size_nm = min(self.field_nm)
+        if not (FIELD_NM[0] <= self.size_nm and max(self.field_nm) <= FIELD_NM[1]):
+            raise ValueError(
+                f"The recorded field is {self.field_nm[0]:g} by {self.field_nm[1]:g} nm large, which no microscope "
+                f"scans ({FIELD_NM[0]:g} to {FIELD_NM[1]:g} nm): correct the size of a pixel in the file."
+            )
         self.axis = EnergyAxis(energy.offset, energy.scale, spectra.shape[2])
         ends = {"low_eV": float(self.axis.energy_eV[0]), "high_eV": float(self.axis.energy_eV[-1])}
         self.goal = Goal("up to you: all counts, until you choose a window", {"kind": "window", **ends})
@@ -64,14 +82,14 @@ class RecordedSpecimen(Specimen):
 
     @classmethod
     def read(cls, path: pathlib.Path) -> RecordedSpecimen:
-        """Read a file (.npz, .hspy, .ndata, .h5), or a folder of such with a spectrum image and its overview.
+        """Read a file (.npz, .hspy, .ndata, .h5 and others), or a folder with a spectrum image and its overview.
 
         Raises:
             ValueError: it cannot be read, or holds no or more than one spectrum image; the message says so.
         """
         signals = [_squeezed(signal) for signal in read_signals(path)]
-        cubes = [s for s in signals if s.data.ndim == 3]
-        images = [s for s in signals if s.data.ndim == 2]
+        cubes = [s for s in signals if s.data.ndim == 3 and s.datum != 2]
+        images = [s for s in signals if s.data.ndim == 2 and s.datum != 1]
         if len(cubes) != 1 or len(images) > 1:
             raise ValueError(
                 f"{path.name} holds {len(cubes)} spectrum images and {len(images)} images; "
@@ -80,7 +98,10 @@ class RecordedSpecimen(Specimen):
         cube = cubes[0]
         steps = [axis.step_nm or 1.0 for axis in cube.axes[:2]]
         image = images[0].data if images else None
-        return cls(cube.data, cube.axes[2], (steps[0], steps[1]), image, path.name)
+        try:
+            return cls(cube.data, _energies(cube.axes[2]), (steps[0], steps[1]), image, path.name)
+        except ValueError as error:
+            raise ValueError(f"{path.name} cannot be used: {error}") from error
 
     def haadf(self, points_nm: Array) -> Array:
         pixels = np.stack([_pixels(points_nm[..., k], self.field_nm[k], self._image.shape[k]) for k in (0, 1)])
@@ -99,7 +120,19 @@ class RecordedSpecimen(Specimen):
 def _squeezed(signal: Signal) -> Signal:
     """The signal without dimensions of length one."""
     kept = [k for k, length in enumerate(signal.data.shape) if length > 1]
-    return Signal(signal.data.squeeze(), tuple(signal.axes[k] for k in kept))
+    return Signal(signal.data.squeeze(), tuple(signal.axes[k] for k in kept), signal.datum)
+
+
+def _energies(axis: Axis) -> Axis:
+    """The energies in eV; what has no units of energy is taken for such."""
+    in_eV = axis.in_eV or axis
+    return in_eV if in_eV.values is None else even(in_eV.values)
+
+
+def _check_counts(what: str, counts: npt.NDArray[np.number] | None) -> None:
+    """Refuse numbers that are none, or with which nothing can be reckoned."""
+    if counts is not None and counts.size and not -LARGEST <= counts.min() <= counts.max() <= LARGEST:
+        raise ValueError(f"The {what} must be finite numbers within {LARGEST:g}; replace those that are not.")
 
 
 def _pixels(position_nm: Array, field_nm: float, pixels: int) -> Array:

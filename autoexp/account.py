@@ -1,0 +1,86 @@
+"""The account of a run: electrons into the specimen, exposures, time, and how long the beam stood there between."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from autoexp.plan import ELECTRONS_PER_PICOAMPERE_SECOND
+
+LONGER = 1.1
+"""A device that says to have exposed by more than this factor longer than it was asked to has not done as asked."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """One exposure that is about to begin.
+
+    Attributes:
+        what: "overview", "drift", "frame" or "spectrum".
+        exposure_s: how long it is to last.
+        dose_e: electrons that it is to put into the specimen; 0 where the beam current is not known.
+        stood_s: how long the beam has stood on the specimen since the exposure before.
+    """
+
+    what: str
+    exposure_s: float
+    dose_e: float
+    stood_s: float
+
+
+@dataclass
+class Account:
+    """What a run has spent.
+
+    Attributes:
+        current_pA: beam current; None where it is not known.
+        dose_e: electrons into the specimen by exposures.
+        exposures: spectra exposed.
+        begun_s: clock at the beginning.
+        last_e: electrons of the latest exposure.
+        stood_s: how long the beam has stood on the specimen between exposures, in all.
+    """
+
+    current_pA: float | None = None
+    dose_e: float = 0.0
+    exposures: int = 0
+    begun_s: float = 0.0
+    last_e: float = 0.0
+    stood_s: float = 0.0
+    _standing_since: float | None = field(default=None, repr=False)
+
+    def dose_of(self, exposure_s: float) -> float:
+        """Electrons of an exposure; zero where the current is not known."""
+        return exposure_s * (self.current_pA or 0.0) * ELECTRONS_PER_PICOAMPERE_SECOND
+
+    def pay(self, exposure_s: float) -> None:
+        """An exposure begins."""
+        self.last_e = self.dose_of(exposure_s)
+        self.dose_e += self.last_e
+
+    def settle(self, asked_s: float, told_s: float | None) -> None:
+        """The exposure is over: if the device tells of a longer one than it was asked for, that is what it took."""
+        if told_s is not None and math.isfinite(told_s) and told_s > asked_s:
+            more = self.dose_of(told_s - asked_s)
+            self.last_e += more
+            self.dose_e += more
+
+    def stand(self, now_s: float) -> None:
+        """From now on the beam stands on the specimen."""
+        self._standing_since = now_s
+
+    def moved_on(self, now_s: float) -> float:
+        """How long it stood there until now, seconds; it does not stand any more."""
+        since, self._standing_since = self._standing_since, None
+        stood_s = 0.0 if since is None else max(0.0, now_s - since)
+        self.stood_s += stood_s
+        return stood_s
+
+
+def usable_current(*currents_pA: float | None) -> float | None:
+    """The first of some beam currents that is a finite number above zero; None if none is.
+
+    Only such a current counts electrons: with any other a limit on the dose would be accepted and never reached.
+    """
+    numbers = (c for c in currents_pA if isinstance(c, int | float) and not isinstance(c, bool))
+    return next((float(c) for c in numbers if math.isfinite(c) and c > 0), None)

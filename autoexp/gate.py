@@ -1,0 +1,163 @@
+"""The gate before an instrument: commands pass it while it is open, and nobody waits for one that never returns.
+
+Commands are carried out on a thread of the instrument's own. So a device that hangs keeps neither the run nor whoever
+wants to end it: an abort closes the gate, is told to the instrument, and gives what is in flight a second to end.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from autoexp.errors import AutoexpError, FrameTimeoutError, GateClosedError, InstrumentError
+from autoexp.threads import Call, Worker
+
+T = TypeVar("T")
+POLL_S = 0.02
+COMMAND_S = 30.0
+"""A command that exposes nothing has failed if it has not returned after so long."""
+GRACE_S = 0.8
+"""So long after an abort what is in flight may take to end."""
+RETURN_S = 1.8
+"""So long after an abort the instrument is given back, or what could not be is named."""
+
+
+class Gate:
+    """Lets commands through to one instrument.
+
+    Attributes:
+        heard_s: monotonic time at which something was last asked or heard.
+    """
+
+    def __init__(self) -> None:
+        self._worker = Worker("autoexp-instrument")
+        self._closed = threading.Event()
+        self._halted = threading.Event()
+        self._closed_s = 0.0
+        self._due_s: float | None = None
+        self.heard_s = time.monotonic()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is to reach the instrument but what restores it."""
+        return self._closed.is_set()
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether nothing more is to reach the instrument at all."""
+        return self._halted.is_set()
+
+    @property
+    def closed_for_s(self) -> float:
+        """For how long it has been closed; 0 while it is open."""
+        return time.monotonic() - self._closed_s if self.is_closed else 0.0
+
+    @property
+    def late(self) -> bool:
+        """Whether a command has been in flight for longer than it may take."""
+        due_s = self._due_s
+        return due_s is not None and time.monotonic() > due_s
+
+    @property
+    def busy(self) -> bool:
+        """Whether a command is in flight."""
+        return self._due_s is not None
+
+    def open(self) -> None:
+        """Let commands through, for a run that begins."""
+        self._closed.clear()
+        self._halted.clear()
+
+    def close(self) -> None:
+        """From here on only what restores the instrument passes. Callable from any thread."""
+        if not self._closed.is_set():
+            self._closed_s = time.monotonic()
+            self._closed.set()
+
+    def halt(self) -> None:
+        """From here on nothing passes. Callable from any thread."""
+        self._halted.set()
+        self.close()
+
+    def require(self) -> None:
+        """Refuse once it is closed.
+
+        Raises:
+            GateClosedError: it is.
+        """
+        if self.is_closed:
+            raise GateClosedError("The run was aborted; no further command is sent.")
+
+    def send(self, command: Callable[[], T], what: str, expected_s: float = 0.0) -> T:
+        """Carry a command out, and wait for what comes of it.
+
+        Args:
+            command: what to do with the instrument.
+            what: the same in words, for messages.
+            expected_s: how long it takes if all is well.
+
+        Raises:
+            GateClosedError: the gate is closed, or was closed meanwhile and the instrument does not answer.
+            FrameTimeoutError: it has not returned long after it should have.
+        """
+        self.require()
+        call = self._begin(command, expected_s)
+        try:
+            while not call.wait(POLL_S):
+                if self.closed_for_s > GRACE_S or self.is_halted:
+                    self._worker.leave()
+                    raise GateClosedError(f"The run was ended; {what} had not returned.")
+                if self.late:
+                    self._worker.leave()
+                    raise FrameTimeoutError(f"The instrument did not return from {what}; does it still answer?")
+        finally:
+            self._due_s = None
+            self.heard_s = time.monotonic()
+        try:
+            return call.result()
+        except AutoexpError:
+            raise
+        except Exception as error:  # a device raises what it likes
+            raise InstrumentError(f"The device failed in {what}: {error or type(error).__name__}.") from error
+
+    def send_back(self, command: Callable[[], T], what: str, share: float = 0.5) -> T:
+        """Carry out a command that restores the instrument; it passes a closed gate, but not after a halt.
+
+        Args:
+            command: what to do with the instrument.
+            what: the same in words, for messages.
+            share: of the time that is left after an abort, how much this one may take; there are others.
+
+        Raises:
+            GateClosedError: all was halted.
+            InstrumentError: it has not returned in time.
+        """
+        if self.is_halted:
+            raise GateClosedError("all was halted")
+        call = self._begin(command, 0.0)
+        patience_s = max(0.1, share * (RETURN_S - self.closed_for_s)) if self.is_closed else COMMAND_S
+        until_s = time.monotonic() + patience_s
+        try:
+            while not call.wait(POLL_S):
+                if self.is_halted:
+                    raise GateClosedError("all was halted")
+                if time.monotonic() > until_s:
+                    raise InstrumentError(f"{what} had not returned after {patience_s:.1f} s")
+        except (GateClosedError, InstrumentError):
+            self._worker.leave()
+            raise
+        finally:
+            self._due_s = None
+            self.heard_s = time.monotonic()
+        return call.result()
+
+    def leave(self) -> None:
+        """Let go of the instrument's thread."""
+        self._worker.leave()
+
+    def _begin(self, command: Callable[[], T], expected_s: float) -> Call[T]:
+        self.heard_s = time.monotonic()
+        self._due_s = self.heard_s + COMMAND_S + 1.5 * expected_s
+        return self._worker.begin(command)

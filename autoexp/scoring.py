@@ -1,0 +1,78 @@
+"""Scores beside the run: a scalarizer may be anybody's code, so nobody waits for it for ever."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autoexp.errors import AutoexpError
+from autoexp.patches import read_only
+from autoexp.scalarizers import Scalarizer, Scores
+from autoexp.threads import Worker
+
+POLL_S = 0.02
+SPECTRUM_S = 0.01
+"""What one spectrum more adds to the time that a scalarizer is given."""
+
+
+class ScoreTimeoutError(AutoexpError):
+    """A scalarizer gave no number in time."""
+
+
+class Scorer:
+    """Scores spectra on a thread of its own.
+
+    Args:
+        deadline_s: how long one spectrum may take.
+        alive: called while it is waited for; True gives up at once.
+    """
+
+    def __init__(self, deadline_s: float, alive: Callable[[], bool] = lambda: False):
+        self.deadline_s = deadline_s
+        self._gives_up = alive
+        self._worker = Worker("autoexp-score")
+
+    def score(
+        self,
+        scalarizer: Scalarizer,
+        spectra: npt.NDArray[np.floating[Any]],
+        energy_eV: npt.NDArray[np.float64],
+        counts_per_electron: float,
+    ) -> Scores:
+        """Values (n,) of spectra (n, E), and their noise; both are finite or NaN.
+
+        Raises:
+            ScoreTimeoutError: it took too long, or nobody waits any more.
+            Exception: whatever the scalarizer raises.
+        """
+        spectra, energy_eV = read_only(np.asarray(spectra)), read_only(energy_eV)
+
+        def work() -> Scores:
+            scalarizer.check_axis(energy_eV)
+            return scalarizer.score(spectra, energy_eV, counts_per_electron)
+
+        limit_s = self.deadline_s + SPECTRUM_S * len(spectra)
+        call, until_s = self._worker.begin(work), time.monotonic() + limit_s
+        while not call.wait(POLL_S):
+            late = time.monotonic() > until_s
+            if late or self._gives_up():
+                self._worker.leave()
+                raise ScoreTimeoutError(f"it did not answer within {limit_s:.3g} s" if late else "the run was ended")
+        return _checked(call.result(), len(spectra))
+
+    def close(self) -> None:
+        """Let go of the thread."""
+        self._worker.leave()
+
+
+def _checked(scores: Scores, count: int) -> Scores:
+    """Values that are not finite are none; noise is not negative."""
+    value, std = (np.array(part, dtype=float) for part in scores)
+    if value.shape != (count,) or std.shape != (count,):
+        raise AutoexpError(f"it gave {value.shape} values for {count} spectra")
+    value[~np.isfinite(value)] = np.nan
+    return Scores(value, np.where(np.isfinite(std) & (std >= 0), std, 0.0))

@@ -1,0 +1,328 @@
+"""The account of a run: every exposure is paid before it begins; it never says less than the specimen got."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import pytest
+from helpers import Stepper, plan, run, until
+
+from autoexp import events as ev
+from autoexp.account import usable_current
+from autoexp.engine import Engine
+from autoexp.errors import BadFrameError, GateClosedError, InstrumentError
+from autoexp.guardian import Guardian
+from autoexp.limits import ControlLimits, SiteLimits
+from autoexp.plan import (
+    ELECTRONS_PER_PICOAMPERE_SECOND,
+    AlignmentSpec,
+    AlignmentStage,
+    Budget,
+    DriftCheck,
+    FrameSpec,
+    SpectrumSpec,
+)
+from autoexp.runlog import RunReader
+from autoexp.state import fold
+from autoexp.testing import DirectInstrument, FaultyInstrument
+from virtual_stem.microscope import VirtualMicroscope
+
+BEAM_PA = 50.0
+E = BEAM_PA * ELECTRONS_PER_PICOAMPERE_SECOND
+PAIR = ("CAperture.y", "CAperture.x")
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+class Witness(FaultyInstrument):
+    """Counts the electrons that really reach the specimen, and dies when it is told to."""
+
+    def __init__(self, specimen, **given):
+        super().__init__(DirectInstrument(VirtualMicroscope(specimen, time_scale=1e5), **given))
+        self.delivered = 0.0
+        self.act = lambda kind, number: None
+        self.made = {"overview": 0, "spectrum": 0, "frame": 0}
+
+    def _exposed(self, kind, seconds):
+        self.delivered += seconds * E
+        self.made[kind] += 1
+        self.act(kind, self.made[kind])
+
+    def overview(self, spec):
+        taken = super().overview(spec)
+        self._exposed("overview", spec.time_s)
+        return taken
+
+    def spectrum(self, position, spec):
+        taken = super().spectrum(position, spec)
+        self._exposed("spectrum", spec.exposure_s)
+        return taken
+
+    def camera_frame(self, spec):
+        taken = super().camera_frame(spec)
+        self._exposed("frame", spec.exposure_s)
+        return taken
+
+
+@pytest.fixture
+def witness(plasmonic):
+    return Witness(plasmonic)
+
+
+def killed(given, instrument, folder, locks, **more):
+    """A run of a process that ends without another word when the instrument raises ``KilledError``."""
+    engine = Engine(given, instrument, folder, lock_folder=locks, beam_current_pA=BEAM_PA, **more)
+    finish = engine._finish
+    engine._finish = lambda end: None if isinstance(engine.error, KilledError) else finish(end)
+    engine.run()
+    return engine
+
+
+def kill_at(kind, number):
+    def act(what, n):
+        if (what, n) == (kind, number):
+            raise KilledError
+
+    return act
+
+
+SITE = SiteLimits(controls={name: ControlLimits(low=-0.15, high=0.15) for name in PAIR})
+STAGE = AlignmentStage(spec=AlignmentSpec(frame=FrameSpec(exposure_s=0.02, binning=16)), every=2)
+
+
+@pytest.mark.parametrize("kind", ["overview", "spectrum", "frame"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_run_killed_in_an_exposure_has_paid_for_it(kind, number, witness, tmp_path, locks):
+    given = plan(align=STAGE, drift=DriftCheck(every=2, pixels=32))
+    witness.act = kill_at(kind, number)
+    engine = killed(given, witness, tmp_path / "run", locks, site=SITE)
+    state = fold(RunReader(tmp_path / "run").records)
+    assert isinstance(engine.error, KilledError)
+    assert state.dose_e == pytest.approx(witness.delivered)
+    witness.act = lambda what, n: None
+    resumed = killed(None, witness, tmp_path / "run", locks, site=SITE)
+    assert resumed.status.ending == "completed"
+    longest = max(given.overview.time_s, given.spectrum.exposure_s) * E
+    assert witness.delivered * (1 - 1e-9) <= resumed.state.dose_e <= witness.delivered + longest
+    assert resumed._guardian.account.dose_e == pytest.approx(resumed.state.dose_e)
+
+
+def test_overviews_of_which_nothing_came_are_paid_for_again_and_again(witness, tmp_path, locks):
+    witness.act = lambda what, n: (_ for _ in ()).throw(KilledError()) if what == "overview" and n <= 5 else None
+    folder = tmp_path / "run"
+    for turn in range(6):
+        engine = killed(plan() if turn == 0 else None, witness, folder, locks)
+    assert witness.made["overview"] == 6
+    assert engine.state.dose_e == pytest.approx(witness.delivered)
+
+
+def test_a_look_that_fails_costs_its_dose(witness, tmp_path, locks):
+    def fail(what, n):
+        if what == "overview" and n == 2:
+            raise BadFrameError("The frame is torn.")
+
+    witness.act = fail
+    engine = run(plan(drift=DriftCheck(every=2, pixels=32)), witness, tmp_path / "run", locks)
+    assert engine.status.ending == "completed"
+    assert witness.made["overview"] == 3
+    assert engine.state.dose_e == pytest.approx(witness.delivered)
+    assert "Drift could not be looked for" in engine.state.warnings[0]
+
+
+def test_the_dose_that_was_spent_before_an_interruption_counts_after_it(witness, tmp_path, locks):
+    one = plan().spectrum.exposure_s * E
+    budget = Budget(points=6, dose_e=plan().overview.time_s * E + 4.5 * one)
+    witness.act = kill_at("spectrum", 3)
+    killed(plan(budget=budget), witness, tmp_path / "run", locks)
+    witness.act = lambda what, n: None
+    resumed = killed(None, witness, tmp_path / "run", locks)
+    assert "budget" in resumed.status.reason
+    assert witness.made["spectrum"] == 4
+    assert resumed.state.dose_e <= budget.dose_e
+    (unknown,) = [p for p in resumed.state.points.values() if "unknown" in p.fault]
+    assert unknown.exposed
+    assert unknown.dose_e == pytest.approx(one)
+
+
+@pytest.mark.parametrize("current", [math.nan, -50.0, math.inf, 0.0, True, None])
+def test_only_a_finite_current_above_zero_counts_dose(current, instrument, tmp_path, locks):
+    limited = plan(budget=Budget(points=6, dose_e=1e8))
+    engine = Engine(limited, instrument, tmp_path / "run", lock_folder=locks, beam_current_pA=current)
+    engine.run()
+    assert "beam current is not known" in engine.status.reason
+    assert not instrument.commands
+    site = SiteLimits(beam_current_pA=BEAM_PA)
+    engine = Engine(limited, instrument, tmp_path / "b", lock_folder=locks, beam_current_pA=current, site=site)
+    engine.run()
+    assert engine.status.ending == "completed"
+    assert 0 < engine.state.dose_e <= 1e8
+
+
+def test_the_first_current_that_is_one_counts():
+    assert usable_current(math.nan, None, -1.0, 12, 50.0) == 12.0
+    assert usable_current(None, math.inf) is None
+
+
+class Longer(Witness):
+    """A camera that exposes longer than it is asked to, and says so."""
+
+    factor = 10.0
+
+    def spectrum(self, position, spec):
+        longer = spec.model_copy(update={"exposure_s": spec.exposure_s * self.factor})
+        told = {"hardware_source": {"exposure": longer.exposure_s}}
+        return dataclasses.replace(super().spectrum(position, longer), metadata=told)
+
+
+def test_the_exposure_that_the_camera_tells_is_what_is_paid(plasmonic, tmp_path, locks):
+    longer = Longer(plasmonic)
+    budget = Budget(points=20, dose_e=plan().overview.time_s * E + 35 * 0.05 * E)
+    engine = Engine(plan(budget=budget), longer, tmp_path / "run", lock_folder=locks, beam_current_pA=BEAM_PA)
+    engine.start()
+    until(lambda: engine.status.phase == "suspended", 20)
+    assert "exposed for 0.5 s instead of 0.05 s" in engine.status.reason
+    assert longer.made["spectrum"] == 1
+    engine.resume()  # somebody has seen it and goes on
+    assert engine.join(20)
+    assert "budget" in engine.status.reason
+    assert longer.made["spectrum"] == 4  # the dose of a fifth as it is asked for would be too much
+    assert engine.state.dose_e == pytest.approx(longer.delivered)
+    assert [p.fault for p in engine.state.failed] == ["exposure"]
+    assert RunReader(tmp_path / "run").spectra().shape[0] == 4  # nothing is thrown away
+
+
+def test_a_camera_that_tells_nonsense_of_its_exposure_is_not_believed(plasmonic, tmp_path, locks):
+    class Odd(Witness):
+        told = iter([math.nan, "long", -3, None, True, [1]] * 3)
+
+        def spectrum(self, position, spec):
+            told = {"hardware_source": {"exposure": next(self.told)}}
+            return dataclasses.replace(super().spectrum(position, spec), metadata=told)
+
+    odd = Odd(plasmonic)
+    engine = run(plan(), odd, tmp_path / "run", locks)
+    assert engine.status.ending == "completed"
+    assert engine.state.dose_e == pytest.approx(odd.delivered)
+
+
+class Wandering(Witness):
+    """A spectrometer whose axis is moved after three spectra."""
+
+    def __init__(self, specimen, **moved):
+        super().__init__(specimen)
+        self.moved = moved
+
+    def spectrum(self, position, spec):
+        taken = super().spectrum(position, spec)
+        if self.made["spectrum"] != 4:
+            return taken
+        return dataclasses.replace(taken, energy=dataclasses.replace(taken.energy, **self.moved))
+
+
+@pytest.mark.parametrize("moved", [{"offset": 30.0}, {"scale": 0.02}])
+def test_an_axis_that_moves_pauses_the_run(moved, plasmonic, tmp_path, locks):
+    wandering = Wandering(plasmonic, **moved)
+    engine = Engine(plan(), wandering, tmp_path / "run", lock_folder=locks)
+    engine.start()
+    until(lambda: engine.status.phase == "suspended", 20)
+    assert "energy axis has moved" in engine.status.reason
+    assert engine.state.exposures == 4
+    engine.resume()
+    assert engine.join(20)
+    assert len(engine.state.measured) == 5
+    assert [p.fault for p in engine.state.failed] == ["axis"]
+
+
+@pytest.mark.parametrize(("units", "taken"), [("meV", True), ("keV", True), ("channels", False), ("", False)])
+def test_an_axis_is_an_energy_or_refused(units, taken, plasmonic, tmp_path, locks):
+    factor = {"meV": 1e3, "keV": 1e-3}.get(units, 1.0)
+
+    class Other(Witness):
+        def spectrum(self, position, spec):
+            made = super().spectrum(position, spec)
+            energy = made.energy
+            return dataclasses.replace(made, energy=type(energy)(energy.offset * factor, energy.scale * factor, units))
+
+    engine = Engine(plan(), Other(plasmonic), tmp_path / "run", lock_folder=locks)
+    engine.start()
+    until(lambda: engine.join(0) or engine.status.phase == "paused", 20)
+    if taken:
+        assert engine.status.ending == "completed"
+        assert engine.state.spectra.units == "eV"
+        assert 0 < engine.state.spectra.scale < 0.1
+    else:
+        assert "not in eV" in engine.status.reason
+        assert engine.state.exposures == 3
+        engine.stop()
+        assert engine.join(5)
+
+
+def test_the_sites_limits_of_dose_and_time_hold_without_the_plans(witness, tmp_path, locks):
+    one = 0.05 * E
+    site = SiteLimits(max_dose_e=plan().overview.time_s * E + 2.5 * one)
+    engine = run(plan(), witness, tmp_path / "dose", locks, site=site)
+    assert "dose" in engine.status.reason
+    assert witness.made["spectrum"] == 2
+    site = SiteLimits(max_time_s=10.1)
+    engine = run(plan(spectrum=SpectrumSpec(exposure_s=10.0)), witness, tmp_path / "time", locks, site=site)
+    assert "10.1 s allowed" in engine.status.reason
+
+
+def test_the_time_that_the_beam_stands_is_kept_apart(witness, tmp_path, locks):
+    engine = Engine(plan(budget=Budget(points=60)), witness, tmp_path / "run", lock_folder=locks)
+    engine.start()
+    until(lambda: engine.status.points >= 2, 20)
+    engine.pause()
+    until(lambda: engine.status.phase == "paused", 20)
+    time.sleep(0.5)
+    engine.stop()
+    assert engine.join(10)
+    state = fold(RunReader(tmp_path / "run").records)
+    assert 0.5 < state.stood_s < state.elapsed_s
+    assert state.dose_e == engine._guardian.account.dose_e
+
+
+def test_what_cannot_be_written_down_is_not_exposed(witness):
+    def refuse(exposure):
+        raise InstrumentError("no room")
+
+    guardian = Guardian(witness, beam_current_pA=BEAM_PA, on_expose=refuse)
+    guardian.open()
+    for expose in (lambda: guardian.overview(plan().overview), lambda: guardian.camera_frame(FrameSpec())):
+        with pytest.raises(InstrumentError, match="no room"):
+            expose()
+    assert guardian.account.dose_e == 0
+    assert witness.delivered == 0
+
+
+def test_an_abort_between_writing_down_and_exposing_costs_nothing(witness):
+    guardian = Guardian(witness, beam_current_pA=BEAM_PA, on_expose=lambda exposure: guardian.close_gate())
+    guardian.open()
+    with pytest.raises(GateClosedError):
+        guardian.overview(plan().overview)
+    assert guardian.account.dose_e == 0
+    assert witness.delivered == 0
+
+
+def test_a_failed_overview_ends_a_run_that_has_paid_for_it(witness, tmp_path, locks):
+    def fail(what, n):
+        raise InstrumentError("The scan is stuck.")
+
+    witness.act = fail
+    engine = run(plan(), witness, tmp_path / "run", locks)
+    assert engine.status.ending == "faulted"
+    assert engine.state.dose_e == pytest.approx(witness.delivered)
+
+
+def test_steering_in_mid_run_keeps_the_account(witness, tmp_path, locks):
+    box = []
+    more = Stepper(ev.Measured, lambda: box[0].steer(ev.SetBudget(budget=Budget(points=9, dose_e=1e12))), nth=3)
+    engine = Engine(plan(), witness, tmp_path / "run", lock_folder=locks, beam_current_pA=BEAM_PA, observers=(more,))
+    box.append(engine)
+    engine.run()
+    assert len(engine.state.measured) == 9
+    assert engine.state.dose_e == pytest.approx(witness.delivered)

@@ -1,0 +1,292 @@
+"""Whoever hangs is not waited for: an abort gives the instrument back within two seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from helpers import plan, until
+
+from autoexp import engine as engine_module
+from autoexp import events as ev
+from autoexp.engine import Engine
+from autoexp.limits import ControlLimits, SiteLimits
+from autoexp.plan import Budget
+from autoexp.runlog import RunReader
+from autoexp.scalarizers import Window, register_scalarizer
+from autoexp.state import fold
+from autoexp.testing import DirectInstrument, FaultyInstrument
+from virtual_stem.microscope import VirtualMicroscope
+
+SITE = SiteLimits(controls={"C10": ControlLimits(low=-1e-6, high=1e-6)})
+GIVEN_BACK_S = 2.0
+
+
+class Hanging(FaultyInstrument):
+    """Does not return from what it is told to hang in, abort or not, until it is let go."""
+
+    def __init__(self, instrument):
+        super().__init__(instrument)
+        self.hang_in = ""
+        self.hung = threading.Event()
+        self.leave = threading.Event()
+        self.given_back_s = None
+
+    def _hang(self, what):
+        if what == self.hang_in:
+            self.hung.set()
+            self.leave.wait(30)
+
+    def overview(self, spec):
+        self._hang("overview")
+        return super().overview(spec)
+
+    def spectrum(self, position, spec):
+        self._hang("spectrum")
+        return super().spectrum(position, spec)
+
+    def check(self):
+        self._hang("check")
+        super().check()
+
+    def get(self, name):
+        self._hang("get")
+        return super().get(name)
+
+    def open(self):
+        self._hang("open")
+        super().open()
+
+    def close(self):
+        self._hang("close")
+        problems = super().close()
+        self.given_back_s = time.monotonic()
+        return problems
+
+
+@pytest.fixture
+def hanging(plasmonic):
+    made = Hanging(DirectInstrument(VirtualMicroscope(plasmonic, time_scale=200)))
+    yield made
+    made.leave.set()
+
+
+def begin(given, instrument, folder, locks, **more):
+    engine = Engine(given, instrument, folder, lock_folder=locks, beam_current_pA=50.0, site=SITE, **more)
+    engine.start()
+    return engine
+
+
+def abort(engine, instrument):
+    """Abort; seconds until the instrument was given back, and those until the run was over."""
+    begun = time.monotonic()
+    engine.abort()
+    while engine.status.ending is None and time.monotonic() - begun < 10:
+        time.sleep(0.005)
+    over_s = time.monotonic() - begun
+    return (None if instrument.given_back_s is None else instrument.given_back_s - begun), over_s
+
+
+@pytest.mark.parametrize("what", ["overview", "spectrum", "check", "open"])
+def test_a_device_that_hangs_in_a_run(what, hanging, tmp_path, locks):
+    hanging.hang_in = what
+    engine = begin(plan(), hanging, tmp_path / "run", locks)
+    assert hanging.hung.wait(10)
+    given_back_s, over_s = abort(engine, hanging)
+    assert given_back_s is not None
+    assert given_back_s < GIVEN_BACK_S
+    assert over_s < GIVEN_BACK_S + 0.5
+    assert engine.join(5)
+    assert engine.status.ending == "aborted"
+
+
+@pytest.mark.parametrize("what", ["close", "get"])
+def test_what_hangs_while_it_is_given_back_is_named(what, hanging, tmp_path, locks):
+    engine = begin(plan(budget=Budget(points=4000)), hanging, tmp_path / "run", locks)
+    until(lambda: engine.status.points >= 2)
+    hanging.hang_in = what
+    _, over_s = abort(engine, hanging)
+    assert over_s < GIVEN_BACK_S + 0.5
+    assert engine.join(5)
+    assert engine.status.phase == "faulted"
+    assert "had not returned" in engine.status.reason
+
+
+def scoring(function):
+    register_scalarizer("test hangs", function)
+    return {"kind": "function", "name": "test hangs"}
+
+
+def test_a_score_that_hangs_does_not_keep_the_instrument(hanging, tmp_path, locks):
+    calls, release = [], threading.Event()
+
+    def hang(spectra, energy):
+        calls.append(1)
+        if len(calls) > 60:
+            release.wait(30)
+        return spectra.sum(axis=1)
+
+    engine = begin(plan(scalarizer=scoring(hang)), hanging, tmp_path / "run", locks)
+    until(lambda: len(calls) > 60, 20)
+    given_back_s, _ = abort(engine, hanging)
+    assert given_back_s < GIVEN_BACK_S
+    assert engine.join(5)
+    release.set()
+    state = fold(RunReader(tmp_path / "run").records)
+    assert state.finished.ending == "aborted"
+    assert len(state.measured) == engine.state.exposures  # the spectrum itself is kept
+
+
+def test_a_score_that_hangs_pauses_the_run_and_another_goes_on(hanging, tmp_path, locks):
+    release = threading.Event()
+    given = plan(scalarizer=scoring(lambda s, e: release.wait(30) or s.sum(axis=1)), decision_deadline_s=0.3)
+    engine = begin(given, hanging, tmp_path / "run", locks)
+    until(lambda: engine.status.phase == "paused", 20)
+    assert "gave no number" in engine.status.reason
+    assert engine.state.exposures == 1
+    assert np.isnan(engine.state.measured[0].value)
+    engine.steer(ev.SetScalarizer(scalarizer=Window(low_eV=1.1, high_eV=1.7)))
+    engine.resume()
+    assert engine.join(30)
+    release.set()
+    assert engine.status.ending == "completed"
+    assert len(engine.state.scored) == 6
+
+
+def test_a_score_cannot_write_to_what_it_is_given(hanging, tmp_path, locks):
+    def spoil(spectra, energy):
+        spectra[:] = 0
+        return spectra.sum(axis=1)
+
+    engine = begin(plan(scalarizer=scoring(spoil)), hanging, tmp_path / "run", locks)
+    assert engine.join(30)
+    assert "read-only" in engine.status.warning
+    assert all(RunReader(tmp_path / "run").spectra().any(axis=1))
+
+
+def test_an_observer_that_hangs_does_not_keep_the_instrument(hanging, tmp_path, locks):
+    release, waits = threading.Event(), threading.Event()
+
+    def hang(record, state):
+        if isinstance(record.event, ev.Measured):
+            waits.set()
+            release.wait(30)
+
+    engine = begin(plan(budget=Budget(points=4000)), hanging, tmp_path / "run", locks, observers=(hang,))
+    assert waits.wait(10)
+    given_back_s, _ = abort(engine, hanging)
+    assert given_back_s < GIVEN_BACK_S
+    assert engine.join(5)
+    release.set()
+
+
+def test_an_observer_that_hangs_is_left_behind(hanging, tmp_path, locks, monkeypatch):
+    monkeypatch.setattr("autoexp.observers.PATIENCE_S", 0.2)
+    release = threading.Event()
+    engine = begin(plan(), hanging, tmp_path / "run", locks, observers=(lambda r, s: release.wait(30),))
+    assert engine.join(20)
+    release.set()
+    assert engine.status.ending == "completed"
+
+
+def test_an_agent_that_hangs_does_not_keep_the_instrument(hanging, tmp_path, locks, monkeypatch):
+    release, asked = threading.Event(), threading.Event()
+
+    class Sleepy:
+        name = "sleepy"
+
+        def suggest(self, n, pending=()):
+            asked.set()
+            release.wait(30)
+            return []
+
+        def ingest(self, outcomes):
+            pass
+
+    monkeypatch.setattr("autoexp.decider.make_agent", lambda *given: Sleepy())
+    engine = begin(plan(), hanging, tmp_path / "run", locks)
+    assert asked.wait(10)
+    given_back_s, _ = abort(engine, hanging)
+    assert given_back_s < GIVEN_BACK_S
+    assert engine.join(5)
+    release.set()
+
+
+def test_a_disk_that_hangs_does_not_keep_the_instrument(hanging, tmp_path, locks):
+    """The engine's own thread is stuck: the watchdog gives the instrument back, and the run can be resumed."""
+    release, stuck = threading.Event(), threading.Event()
+    engine = Engine(plan(), hanging, tmp_path / "run", lock_folder=locks, beam_current_pA=50.0, site=SITE)
+    append = engine._recorder._log.append
+
+    def slow(*events):
+        if isinstance(events[0], ev.Measured):
+            stuck.set()
+            release.wait(30)
+        return append(*events)
+
+    engine._recorder._log.append = slow
+    engine.start()
+    assert stuck.wait(10)
+    given_back_s, over_s = abort(engine, hanging)
+    assert given_back_s < GIVEN_BACK_S
+    assert over_s < GIVEN_BACK_S + 0.5
+    assert "did not answer" in engine.status.reason
+    release.set()
+    assert engine.join(10)
+    assert engine.status.ending == "aborted"
+    assert hanging.commands.count(("close", None)) == 1
+
+
+def test_the_watchdog_guards_a_run_that_nobody_aborts(hanging, tmp_path, locks, monkeypatch):
+    monkeypatch.setattr(engine_module, "IDLE_S", 0.5)
+    release = threading.Event()
+    engine = Engine(plan(), hanging, tmp_path / "run", lock_folder=locks, beam_current_pA=50.0, site=SITE)
+    append = engine._recorder._log.append
+
+    def slow(*events):
+        if isinstance(events[0], ev.Measured) and not release.is_set():
+            release.wait(30)
+        return append(*events)
+
+    engine._recorder._log.append = slow
+    engine.start()
+    until(lambda: hanging.given_back_s is not None, 20)
+    release.set()
+    assert engine.join(10)
+    assert engine.status.ending == "faulted"
+    state = fold(RunReader(tmp_path / "run").records)
+    assert state.finished is None  # nobody decided to end it
+    hanging.given_back_s = None
+    resumed = begin(None, hanging, tmp_path / "run", locks)
+    assert resumed.join(20)
+    assert resumed.status.ending == "completed"
+
+
+def test_a_pause_is_not_taken_for_hanging(hanging, tmp_path, locks, monkeypatch):
+    monkeypatch.setattr(engine_module, "IDLE_S", 0.3)
+    engine = begin(plan(budget=Budget(points=60)), hanging, tmp_path / "run", locks)
+    until(lambda: engine.status.points >= 2, 20)
+    engine.pause()
+    until(lambda: engine.status.phase == "paused", 20)
+    time.sleep(0.8)
+    assert hanging.given_back_s is None
+    engine.resume()
+    assert engine.join(30)
+    assert engine.status.ending == "completed"
+
+
+def test_halt_tells_the_instrument_nothing(hanging, tmp_path, locks):
+    engine = begin(plan(budget=Budget(points=4000)), hanging, tmp_path / "run", locks)
+    until(lambda: engine.status.points >= 2, 20)
+    hanging.hang_in = "spectrum"
+    assert hanging.hung.wait(10)
+    sent = len(hanging.commands)
+    engine.halt()
+    assert engine.join(5)
+    assert engine.status.ending == "halted"
+    assert hanging.commands[sent:] == []
+    hanging.leave.set()
+    time.sleep(0.1)
+    assert {kind for kind, _ in hanging.commands[sent:]} <= {"spectrum"}  # what was in flight comes to its own end
