@@ -44,10 +44,13 @@ def fields_of(settings: Settings) -> dict[str, typing.Any]:
         "minutes": (budget.time_s or 0.0) / 60,
         **_agent_fields(settings.agent),
     }
+    shown: dict[str, typing.Any]
     shown = {name: functools.reduce(getattr, path, scalarizer) for name, path in _ends(scalarizer).items()}
+    if isinstance(scalarizer, scalarizers.Similarity):  # its ends may be left to the reference
+        shown["low_eV"], shown["high_eV"] = scalarizer.windows()[0]
     if isinstance(settings.second, scalarizers.Window):
         shown |= {name: getattr(settings.second, end) for name, end in OTHER_ENDS.items()}
-    return values | {name: energy for name, energy in shown.items() if energy is not None}
+    return values | shown
 
 
 def not_shown(settings: Settings) -> list[str]:
@@ -99,6 +102,7 @@ def commands(form: form_module.PlanForm, names: Collection[str], settings: Setti
         HalfEnteredError: a window is none as long as its other end is not entered too.
         PlanError: what was entered makes no sense, or the settings in force hold something that has no such field.
     """
+    _require_entered(form, names)
     asked: list[ev.Steering] = []
     scalarizer = _scalarizer(form, names, settings.scalarizer)
     agent = _agent(form, names, settings.agent)
@@ -114,6 +118,12 @@ def commands(form: form_module.PlanForm, names: Collection[str], settings: Setti
     if budget != settings.budget:
         asked.append(ev.SetBudget(budget=budget))
     return asked
+
+
+def _require_entered(form: form_module.PlanForm, names: Collection[str]) -> None:
+    """Refuse text that is no number: it must not be taken for an empty field."""
+    if any(form.value(name) is None and form_module.DEFAULTS[name] is not None for name in names):
+        raise PlanError(_("That is not a number; the field is as it was."))
 
 
 def _scalarizer(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from nion.utils import ReferenceCounting
 
 from autoexp import events as ev
+from autoexp import scalarizers
 from autoexp.engine import Engine
 from autoexp.errors import PlanError
 from autoexp.state import RunState, Settings
@@ -252,6 +253,8 @@ class SteeringSync:
             return
         shown = {}
         for graphic_id, label, names in self._form.windows():
+            if graphic_id == steering.OTHER_WINDOW and not isinstance(self._settings.second, scalarizers.Window):
+                continue
             ends = [(self._form.value(n) - opened.offset) / (opened.scale * opened.channels) for n in names]
             low, high = max(0.0, ends[0]), min(1.0, ends[1])
             if low < high:

@@ -98,7 +98,10 @@ plans = st.builds(
     st.sampled_from(SECONDS),
     st.sampled_from(BUDGETS),
 )
-edited = st.sampled_from(sorted(FIELDS)).flatmap(lambda name: st.tuples(st.just(name), FIELDS[name]))
+no_number = st.none()
+edited = st.sampled_from(sorted(FIELDS)).flatmap(
+    lambda name: st.tuples(st.just(name), st.one_of(FIELDS[name], FIELDS[name], no_number))
+)
 theirs = st.one_of(
     st.builds(lambda s: ev.SetScalarizer(scalarizer=s), st.sampled_from(SCORES)),
     st.builds(lambda a: ev.SetAgent(agent=a), st.sampled_from(AGENTS)),
@@ -381,7 +384,12 @@ def test_what_is_being_typed_is_not_replaced():
 
 def test_nonsense_is_refused_and_the_fields_go_back():
     panel = Panel(planning.Plan())
-    for change, word in (({"points": 0}, "points"), ({"seeds": 0}, "seeds"), ({"parameter": -1.0}, "beta")):
+    for change, word in (
+        ({"minutes": None}, "number"),
+        ({"points": 0}, "points"),
+        ({"seeds": 0}, "seeds"),
+        ({"parameter": -1.0}, "beta"),
+    ):
         panel.edit(**change)
         panel.settle()
         assert word in panel.said[-1]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import types
-
 import pytest
 from nion.swift.model import Graphics
+from nion.ui import Declarative
 
 from autoexp import events as ev
 from autoexp import plan as planning
@@ -135,10 +134,11 @@ def test_a_window_of_another_client_that_reaches_over_the_axis_is_not_dragged_ba
     stop(window)
 
 
-def test_a_run_from_a_plan_keeps_what_the_fields_cannot_express(window):
+def plan_beyond_the_fields():
+    """A plan of which most has no field in the panel."""
     scalarizers.register_scalarizer("brightness", lambda spectra, energies: spectra.sum(axis=1))
     places = tuple((0.1 + 0.8 * i / 399, 0.5) for i in range(400))
-    plan = planning.Plan(
+    return planning.Plan(
         overview=planning.OverviewSpec(fov_nm=400.0, pixels=64, dwell_us=1.0),
         patches=planning.PatchSpec(pixels=8, stride=4),
         scalarizer=scalarizers.Function(name="brightness"),
@@ -147,6 +147,10 @@ def test_a_run_from_a_plan_keeps_what_the_fields_cannot_express(window):
         budget=planning.Budget(points=390, time_s=3600.0, dose_e=1e12),
         regions=(THEIRS,),
     )
+
+
+def test_a_run_from_a_plan_keeps_what_the_fields_cannot_express(window):
+    plan = plan_beyond_the_fields()
     launch(window, plan)
     window.until(lambda: window.experiment.status.points >= 3)
     assert window.handler.form.scalarizer_kind == form_module.ANOTHER
@@ -163,6 +167,30 @@ def test_a_run_from_a_plan_keeps_what_the_fields_cannot_express(window):
     stop(window)
 
 
+def test_a_run_that_is_resumed_keeps_what_the_fields_cannot_express(window):
+    plan = plan_beyond_the_fields()
+    launch(window, plan)
+    window.until(lambda: window.experiment.status.points >= 3)
+    engine = window.experiment.engine
+    engine._finish = lambda end: None  # a power cut writes nothing more
+    engine.abort()
+    window.finish()
+    window.handler.form.set(scalarizer=0, agent=0, points=12, minutes=1.0, low_eV=0.2, high_eV=0.4)
+    window.experiment.look_for_unfinished()
+    window.until(lambda: window.handler.flags.has_unfinished.value)
+    window.handler.handle_resume_run(None)
+    assert (window.handler.form.value("points"), window.handler.form.value("minutes")) == (390, 60.0)
+    window.handler.form.set(points=380)
+    window.until(lambda: settings_of(window).budget.points == 380)
+    budget = plan.budget.model_copy(update={"points": 380})
+    assert settings_of(window) == Settings.of(plan.model_copy(update={"budget": budget}))
+    window.handler.handle_undo(None)
+    window.until(lambda: settings_of(window).budget == plan.budget)
+    window.until(lambda: window.handler.form.value("points") == 390)
+    assert len(answers(window)) == 2
+    stop(window)
+
+
 def test_what_the_run_refuses_is_explained_and_taken_back(window):
     engine = started(window)
     window.handler.form.set(points=1)
@@ -173,13 +201,19 @@ def test_what_the_run_refuses_is_explained_and_taken_back(window):
 
 
 def test_a_number_that_is_being_typed_is_left_alone(window):
-    engine, handler = started(window), window.handler
-    handler.points_edit = types.SimpleNamespace()
-    handler.handle_typing(handler.points_edit, "19")
+    ui, event_loop = window.document_controller.ui, window.document_controller.event_loop
+    widget = Declarative.DeclarativeWidget(ui, event_loop, window.handler)
+    engine, form, points_edit = started(window), window.handler.form, window.handler.points_edit
+    points_edit.on_text_edited("19")
     engine.steer(ev.SetBudget(budget=planning.Budget(points=1500, time_s=1200.0)))
-    window.until(lambda: handler.form.value("minutes") == 20.0)
-    assert handler.form.value("points") == 2000
-    handler.handle_typed(handler.points_edit, "2000")
-    window.until(lambda: handler.form.value("points") == 1500)
-    del handler.points_edit
+    window.until(lambda: form.value("minutes") == 20.0)
+    assert form.value("points") == 2000
+    points_edit.on_editing_finished("2000")
+    window.until(lambda: form.value("points") == 1500)
+    window.until(lambda: points_edit.text == "1500")
+    points_edit.on_text_edited("1600")
+    points_edit.editing_finished("1600")
+    window.until(lambda: settings_of(window).budget == planning.Budget(points=1600, time_s=1200.0))
+    assert len(answers(window)) == 2
     stop(window)
+    widget.close()
