@@ -50,7 +50,7 @@ def explain(error: ValidationError) -> str:
 def _line(detail: Any) -> str:
     where = ".".join(clean(str(part), 80) for part in detail["loc"]) or "plan"
     given = detail.get("input")
-    said = clean(str(detail["msg"]), 1000)
+    said = clean(str(detail["msg"]).removeprefix("Value error, "), 1000)
     return f"  {where}: {said}" + ("" if isinstance(given, dict) else f" (given: {_short(given)})")
 
 

@@ -328,7 +328,7 @@ class UserLimits(Model):
     @model_validator(mode="after")
     def _run_upward(self) -> UserLimits:
         for name, (low, high) in self.controls.items():
-            require_upward(low, high, f"the range of {name}")
+            require_upward(low, high, f"controls.{name}")
         return self
 
 

@@ -69,6 +69,12 @@ class Checkpoint(Model):
     mean: tuple[Number, ...]
     std: tuple[Number, ...]
 
+    @model_validator(mode="after")
+    def _go_together(self) -> Checkpoint:
+        if len(self.mean) != len(self.std):
+            raise ValueError("each prediction needs its standard deviation")
+        return self
+
 
 class Run(Model):
     """One run of a policy.

@@ -28,6 +28,8 @@ MAX_CARD_BYTES = 1_000_000
 MAX_WEIGHTS_BYTES = 256_000_000
 MAX_LAYERS, MAX_WIDTH, MAX_WEIGHT = 16, 8192, 1e6
 """What is larger was not trained."""
+FARTHEST = 1e6
+"""What is seen beyond is taken for this, so that no layer overflows."""
 ACTIVATIONS: dict[str, Activation] = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
 
 
@@ -51,7 +53,7 @@ class Policy:
         Raises:
             PlanError: it takes observations of another length.
         """
-        x = np.asarray(observation, dtype=np.float64)
+        x = np.clip(np.asarray(observation, dtype=np.float64), -FARTHEST, FARTHEST)
         if x.shape[-1:] != self.layers[0][0].shape[1:]:
             raise PlanError(f"The policy takes {self.layers[0][0].shape[1]} numbers, not an array of shape {x.shape}.")
         for i, (weight, bias) in enumerate(self.layers):

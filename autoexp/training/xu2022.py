@@ -96,8 +96,7 @@ def all_jobs(asked: Sequence[Part]) -> list[Job]:
 
 def summarize(part: Part, rows: Sequence[Row]) -> list[dict[str, str]]:
     """A table for one question: a row for each setting, over the seeds that are trained."""
-    names = {job.name for job in part.jobs}
-    mine = [row for row in rows if row["name"] in names]
+    mine = _of(part, rows)
     table = []
     for setting in _ordered(tuple(row[column] for column in part.by) for row in mine):
         same = [row for row in mine if tuple(row[column] for column in part.by) == setting]
@@ -162,7 +161,7 @@ def _job(seed: int, environment: dict[str, Any], hidden: int, again: bool, quick
 def _ordered(settings: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Different settings, numbers by their size, names in the order in which they come."""
     different = list(dict.fromkeys(settings))
-    named = any(isinstance(value, str) for setting in different for value in setting)
+    named = not all(isinstance(value, int | float) for setting in different for value in setting)
     return different if named else sorted(different)
 
 
@@ -204,7 +203,7 @@ def _draw_courses(part: Part, rows: Sequence[Row], folder: pathlib.Path, path: p
             axes_row, ("episodes.csv", "again.csv"), ("learning", "learning again, scale 25 % smaller"), strict=False
         ):
             for i, (value,) in enumerate(values):
-                courses = [_course(folder / str(row["name"]) / file) for row in same if row[main] == value]
+                courses = [_course(folder / str(row.get("name")) / file) for row in same if row[main] == value]
                 if drawn := [course for course in courses if course is not None]:
                     at, mean, low, high = _over_seeds(drawn)
                     axes.plot(at, mean, label=f"{main.replace('_', ' ')} {value}", lw=1.3, color=f"C{i}")
@@ -251,7 +250,7 @@ def _from_mrad(mrad: npt.ArrayLike) -> Any:
 
 def _of(part: Part, rows: Sequence[Row]) -> list[Row]:
     names = {job.name for job in part.jobs}
-    return [row for row in rows if row["name"] in names]
+    return [row for row in rows if row.get("name") in names and row.keys() >= set(part.by)]
 
 
 Course = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]

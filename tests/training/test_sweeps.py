@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import os
 import pathlib
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 
 import pytest
+from fuzz import CASES, damaged_document
 from typer.testing import CliRunner
 
 from autoexp.cli import app
@@ -69,7 +71,13 @@ def test_a_sweep_that_makes_no_sense_is_refused(vary, said):
         Sweep(vary=vary).jobs()
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"jobs": 1}', '{"vary": 3}'])
+DEEP, LONG, TWICE = "[" * 200_000, '{"job": {"judged_on": ' + "1" * 5000 + "}}", '{"vary": {}, "vary": {}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", '{"jobs": 1}', '{"vary": 3}', DEEP, LONG, TWICE, "[]", '{"job": {"judged_on": "5"}}', '{"vary": NaN}'],
+)
 def test_a_file_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "s.json").write_text(text)
     with pytest.raises(PlanError, match=r"s\.json cannot be"):
@@ -114,6 +122,77 @@ def test_what_is_half_written_does_not_count(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert sweeps.unfinished([SHORT], tmp_path) == 1
     assert len(sweep([SHORT], tmp_path, Pretended())) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b'{"name":"x","succ', b"[]", b"\xff", b"{}", b"[" * 9999, b'{"a": [1]}'])
+@pytest.mark.parametrize("name", ["row.json", "failed.json"])
+def test_what_a_power_cut_has_torn_is_trained_again(tmp_path, content, name):
+    rows = sweep(jobs(), tmp_path, Pretended())
+    folder = tmp_path / jobs()[1].name
+    (folder / "row.json").unlink()
+    (folder / name).write_bytes(content)
+    assert sweeps.unfinished(jobs(), tmp_path) == 1
+    again = Pretended()
+    assert sweep(jobs(), tmp_path, again) == rows
+    assert again.asked == jobs()[1:2]
+    assert not (folder / "failed.json").exists()
+
+
+def test_a_row_is_on_the_disk_before_its_folder_gets_its_name(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(sweeps.os, "fsync", lambda file: (done.append(os.fstat(file).st_ino), fsync(file)))
+    monkeypatch.setattr(sweeps.os, "replace", lambda *names: (done.append("renamed"), replace(*names)))
+    sweeps.keep(Result(SHORT, {"row.json": b'{"name": "x"}'}), tmp_path)
+    folder = tmp_path / SHORT.name
+    assert done == [p.stat().st_ino for p in (folder / "row.json", folder)] + ["renamed", tmp_path.stat().st_ino]
+
+
+def test_what_was_left_behind_is_cleared_and_nothing_beside_it(tmp_path):
+    for name, age_s in ((".keep-old", 7200), (".keep-new", 0), ("other", 7200)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").touch()
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / SHORT.name).symlink_to(outside)
+    assert len(sweep([SHORT], tmp_path / "sweep", Pretended())) == 1
+    assert (outside / "precious").exists()
+    assert not (tmp_path / "sweep" / SHORT.name).is_symlink()
+    sweep([], tmp_path, Pretended())
+    assert {path.name for path in tmp_path.iterdir()} == {".keep-new", "other", "outside", "sweep", "table.csv"}
+
+
+def test_too_many_combinations_are_refused_before_one_is_made():
+    thousand = list(range(1000))
+    vary = {"judged_on": thousand, "then_steps": thousand, "training.seed": thousand}
+    with pytest.raises(PlanError, match="1,000,000,000 combinations; at most 10,000"):
+        Sweep(vary=vary).jobs()
+
+
+def test_damaged_sweeps_and_rows_are_read_or_refused(tmp_path):
+    document = Sweep(job=SHORT, vary=VARY).model_dump(mode="json")
+    for number in range(CASES):
+        (tmp_path / "s.json").write_bytes(damaged_document(document, number))
+        try:
+            found = Sweep.read(tmp_path / "s.json").jobs()
+        except PlanError:
+            continue
+        assert all(job.name for job in found)
+
+
+def test_damaged_rows_are_read_or_trained_again(tmp_path):
+    part = xu2022.parts(1, quick=True)[0]
+    job = part.jobs[0]
+    row = {**sweeps._settings(job), "success": 1.0}
+    (tmp_path / job.name).mkdir()
+    for number in range(CASES):
+        (tmp_path / job.name / "row.json").write_bytes(damaged_document(row, number))
+        found = sweeps.read_row(tmp_path / job.name)
+        assert sweeps.unfinished([job], tmp_path) == (found is None)
+        xu2022.summarize(part, [found or {}])
+        sweeps.write_table([found or {}], tmp_path / "table.csv")
 
 
 # --- on processes

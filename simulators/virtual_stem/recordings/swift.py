@@ -11,6 +11,8 @@ from virtual_stem.recordings import arrays, hdf5
 from virtual_stem.recordings.access import open_file, open_member, open_zip, parse_properties, read_properties
 from virtual_stem.recordings.signals import Axis, Recording, RecordingError, Room, Signal
 
+DATUM = "datum_dimension_count"
+
 
 def read_ndata(path: pathlib.Path, room: Room) -> Recording:
     """The zip of data.npy and metadata.json."""
@@ -35,7 +37,8 @@ def read_items(file: Any, room: Room) -> Recording:
 
 def _signal(data: npt.NDArray[Any], properties: dict[str, Any]) -> Signal:
     found = _calibrations(properties) or [{}] * data.ndim
-    return Signal(data, tuple(_axis(calibration) for calibration in found))
+    datum = next((place[DATUM] for place in _places(properties) if type(place.get(DATUM)) is int), None)
+    return Signal(data, tuple(_axis(calibration) for calibration in found), datum)
 
 
 def _axis(calibration: dict[str, Any]) -> Axis:
@@ -56,13 +59,18 @@ def _number(value: Any) -> float:
 
 def _calibrations(properties: dict[str, Any]) -> list[dict[str, Any]]:
     """The calibrations of the axes, wherever this version of Swift keeps them."""
-    sources = properties.get("data_sources")
-    places = [properties, properties.get("data_source"), *(sources if isinstance(sources, list) else [])]
-    for place in places:
+    for place in _places(properties):
         for key in ("dimensional_calibrations", "spatial_calibrations"):
-            found = place.get(key) if isinstance(place, dict) else None
+            found = place.get(key)
             if isinstance(found, list) and found:
                 if not all(isinstance(calibration, dict) for calibration in found):
                     raise RecordingError("it has a calibration that is none")
                 return found
     return []
+
+
+def _places(properties: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where an item's description may be."""
+    sources = properties.get("data_sources")
+    places = [properties, properties.get("data_source"), *(sources if isinstance(sources, list) else [])]
+    return [place for place in places if isinstance(place, dict)]

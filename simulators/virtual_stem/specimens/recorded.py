@@ -21,6 +21,8 @@ LARGEST = 1e30
 FIELD_NM = 0.01, 1e6
 """Sides of a field that a microscope scans, nm."""
 LARGEST_EV = 1e6
+FEWEST, MOST = 16, 32768
+"""Pixels along a side of an overview that can be scanned."""
 
 
 class RecordedSpecimen(Specimen):
@@ -77,7 +79,7 @@ class RecordedSpecimen(Specimen):
         self.axis = EnergyAxis(energy.offset, energy.scale, spectra.shape[2])
         ends = {"low_eV": float(self.axis.energy_eV[0]), "high_eV": float(self.axis.energy_eV[-1])}
         self.goal = Goal("up to you: all counts, until you choose a window", {"kind": "window", **ends})
-        pixels = round(self._image.shape[0] * self.size_nm / self.field_nm[0])
+        pixels = min(max(round(self._image.shape[0] * self.size_nm / self.field_nm[0]), FEWEST), MOST)
         self.view = View(fov_nm=self.size_nm, pixels=pixels)
 
     @classmethod
