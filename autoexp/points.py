@@ -7,7 +7,6 @@ than the hundredth.
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, field
@@ -87,7 +86,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Points(Mapping[int, Point]):
-    """Points by id, in the order of the decisions, which is that of the ids.
+    """Points by id. Ids count the decisions, from 0.
 
     Attributes:
         in_order: the points.
@@ -99,7 +98,6 @@ class Points(Mapping[int, Point]):
         highest: the point with the highest value, the earliest of several.
         lowest: the point with the lowest value, the earliest of several.
         latest_record: the highest number of a measured point's spectrum; -1 before the first.
-        seen: candidates that were exposed, those of pending points aside.
         taken: ids of the requests that were taken up.
     """
 
@@ -112,7 +110,6 @@ class Points(Mapping[int, Point]):
     highest: Point | None = None
     lowest: Point | None = None
     latest_record: int = -1
-    seen: PersistentSet[int] = field(default_factory=PersistentSet)
     taken: PersistentSet[str] = field(default_factory=PersistentSet)
 
     @property
@@ -123,12 +120,16 @@ class Points(Mapping[int, Point]):
     @property
     def next_id(self) -> int:
         """The id of the next decision."""
-        return 0 if (last := self.last) is None else last.id + 1
+        return len(self.in_order)
 
     @property
     def unsettled(self) -> Iterator[Point]:
         """The pending points, and whatever was decided after the first of them: never more than a few in a run."""
         return self.in_order.since(self.settled)
+
+    def settled_since(self, index: int) -> Iterator[Point]:
+        """The settled points from an index on; for whoever follows a run and has seen those before."""
+        return (self.in_order[i] for i in range(index, self.settled))
 
     @property
     def outcomes(self) -> PersistentList[tuple[int, Outcome]]:
@@ -139,29 +140,23 @@ class Points(Mapping[int, Point]):
                 found = found.append((point.id, outcome))
         return found
 
-    def visited(self, candidate: int) -> bool:
-        """Whether a candidate was exposed, or is about to be."""
-        return candidate in self.seen or any(
-            p.candidate == candidate for p in self.unsettled if p.exposed or p.status == "decided"
-        )
-
     def added(self, point: Point) -> Points:
-        """With a new decision, whose id is higher than all before."""
+        """With a new decision, whose id is the next."""
         taken = self.taken if point.request is None else self.taken.add(point.request)
         return changed(self, in_order=self.in_order.append(point), taken=taken)
 
-    def updated(self, at: int, new: Point) -> Points:
-        """With what became of the pending point that stands at an index."""
-        in_order = self.in_order.set(at, new)
-        exposures = self.exposures + new.exposed - self.in_order[at].exposed
-        sums = {} if new.pending else self._settled(at, new) | self._summed(new)
+    def updated(self, point: Point) -> Points:
+        """With what became of a point that was pending until now."""
+        in_order = self.in_order.set(point.id, point)
+        exposures = self.exposures + point.exposed - self.in_order[point.id].exposed
+        sums = {} if point.pending else self._settled(point) | self._summed(point)
         return changed(self, in_order=in_order, exposures=exposures, **sums)
 
-    def rescored(self, values: Iterable[tuple[int, Point]]) -> Points:
-        """With measured points that have other values, by index; the only change that goes through all points."""
+    def rescored(self, points: Iterable[Point]) -> Points:
+        """With measured points that have other values; the only change that goes through all points."""
         known = list(self.in_order)
-        for at, point in values:
-            known[at] = point
+        for point in points:
+            known[point.id] = point
         scored = [p for p in known if p.scored]
         learned = [(p.id, outcome) for p in known[: self.settled] if (outcome := p.outcome) is not None]
         return changed(
@@ -172,25 +167,23 @@ class Points(Mapping[int, Point]):
             lowest=min(scored, key=lambda p: p.value, default=None),
         )
 
-    def _settled(self, at: int, point: Point) -> dict[str, Any]:
-        """How far points are settled once that at an index is."""
-        learned, count = self.learned, len(self.in_order)
-        if at != self.settled:
+    def _settled(self, point: Point) -> dict[str, Any]:
+        """How far points are settled once this one is."""
+        settled, learned = self.settled, self.learned
+        if point.id != settled:
             return {}
         while not point.pending:
             if (outcome := point.outcome) is not None:
                 learned = learned.append((point.id, outcome))
-            at += 1
-            if at == count:
+            settled += 1
+            if settled == len(self.in_order):
                 break
-            point = self.in_order[at]
-        return {"settled": at, "learned": learned}
+            point = self.in_order[settled]
+        return {"settled": settled, "learned": learned}
 
     def _summed(self, point: Point) -> dict[str, Any]:
         """Counts and extremes with a point whose outcome is now known."""
         sums: dict[str, Any] = {}
-        if point.exposed and point.candidate is not None:
-            sums["seen"] = self.seen.add(point.candidate)
         if point.status == "failed":
             sums["failed"] = self.failed + 1
         if point.status == "measured":
@@ -205,23 +198,13 @@ class Points(Mapping[int, Point]):
         lower = low is None or (point.value, point.id) < (low.value, low.id)
         return {"highest": point if higher else high, "lowest": point if lower else low}
 
-    def find(self, point_id: int) -> tuple[int, Point] | None:
-        """Where a point stands in the order, and the point. In all runs of ours it stands where its id says."""
-        at, count = point_id, len(self.in_order)
-        if not (0 <= at < count and (point := self.in_order[at]).id == point_id):
-            at = bisect.bisect_left(self.in_order, point_id, key=lambda p: p.id)
-            if at == count or (point := self.in_order[at]).id != point_id:
-                return None
-        return at, point
-
     def __getitem__(self, point_id: int) -> Point:
-        found = self.find(point_id)
-        if found is None:
+        if not 0 <= point_id < len(self.in_order):
             raise KeyError(point_id)
-        return found[1]
+        return self.in_order[point_id]
 
     def __iter__(self) -> Iterator[int]:
-        return (p.id for p in self.in_order)
+        return iter(range(len(self.in_order)))
 
     def __len__(self) -> int:
         return len(self.in_order)
@@ -249,4 +232,4 @@ class _Items(ItemsView[int, Point]):
     _mapping: Points
 
     def __iter__(self) -> Iterator[tuple[int, Point]]:
-        return ((p.id, p) for p in self._mapping.in_order)
+        return enumerate(self._mapping.in_order)

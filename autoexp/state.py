@@ -24,13 +24,6 @@ from autoexp.settings import Settings
 __all__ = ["Point", "PointStatus", "Points", "RunState", "Settings", "fold"]
 
 Changes = dict[str, Any]
-BEFORE: dict[PointStatus, tuple[PointStatus, ...]] = {
-    "exposing": ("decided",),
-    "measured": ("exposing",),
-    "failed": ("exposing",),
-    "skipped": ("decided", "exposing"),
-}
-"""What a point was before it becomes what it is."""
 
 
 @dataclass(frozen=True)
@@ -205,8 +198,8 @@ def _(event: ev.ExposureBegun, state: RunState) -> Changes:
 @_meaning.register
 def _(event: ev.Prepared, state: RunState) -> Changes:
     _require_going(state, event)
-    if state.prepared is not None:
-        raise RunLogError("The overview is taken a second time.")
+    if state.points:
+        raise RunLogError("The overview is taken anew, but there are points in the one before.")
     return {**_settled(state, "overview", event.dose_e), "prepared": event}
 
 
@@ -221,8 +214,8 @@ def _(event: ev.SpectraOpened, state: RunState) -> Changes:
 @_meaning.register
 def _(event: ev.Decided, state: RunState) -> Changes:
     _require_going(state, event)
-    if event.id < state.next_id:
-        raise RunLogError(f"Point {event.id} is decided a second time, or after a later one.")
+    if event.id != state.next_id:
+        raise RunLogError(f"Point {event.id} is decided where point {state.next_id} is next.")
     point = Point(
         event.id,
         event.candidate,
@@ -251,6 +244,7 @@ def _(event: ev.Measured, state: RunState) -> Changes:
         event.id,
         "measured",
         dose_e=event.dose_e,
+        exposed=True,
         value=event.value,
         noise=event.noise,
         second=event.second,
@@ -263,7 +257,7 @@ def _(event: ev.Measured, state: RunState) -> Changes:
 @_meaning.register
 def _(event: ev.Failed, state: RunState) -> Changes:
     record = {} if event.record is None else {"record": event.record.index, "crc32": event.record.crc32}
-    return _become(state, event.id, "failed", dose_e=event.dose_e, fault=event.fault, **record)
+    return _become(state, event.id, "failed", dose_e=event.dose_e, exposed=True, fault=event.fault, **record)
 
 
 @_meaning.register
@@ -359,18 +353,18 @@ def _served(state: RunState, settings: Settings | None, points: Points) -> Chang
 
 def _become(state: RunState, point_id: int, status: PointStatus, dose_e: float, **changes: object) -> Changes:
     """What becomes of a point, and of the dose, which is never less than none, however sums are rounded."""
-    at, old = _find(state, point_id)
-    if old.status not in BEFORE[status]:
+    old = _find(state, point_id)
+    if not old.pending or old.status == status:
         raise RunLogError(f"Point {point_id} is {old.status} and cannot become {status}.")
-    points = state.points.updated(at, changed(old, status=status, dose_e=dose_e, **changes))
+    points = state.points.updated(changed(old, status=status, dose_e=dose_e, **changes))
     return {"points": points, "dose_e": max(0.0, state.dose_e + dose_e - old.dose_e)}
 
 
-def _rescored(state: RunState, point_id: int, event: ev.Rescored) -> tuple[int, Point]:
-    at, point = _find(state, point_id)
+def _rescored(state: RunState, point_id: int, event: ev.Rescored) -> Point:
+    point = _find(state, point_id)
     if point.status != "measured":
         raise RunLogError(f"Point {point_id} gets another value, but is {point.status}.")
-    return at, changed(
+    return changed(
         point,
         value=event.values[point_id],
         noise=event.noises.get(point_id, 0.0),
@@ -379,11 +373,11 @@ def _rescored(state: RunState, point_id: int, event: ev.Rescored) -> tuple[int, 
     )
 
 
-def _find(state: RunState, point_id: int) -> tuple[int, Point]:
-    found = state.points.find(point_id)
-    if found is None:
+def _find(state: RunState, point_id: int) -> Point:
+    point = state.points.get(point_id)
+    if point is None:
         raise RunLogError(f"Point {point_id} was never decided.")
-    return found
+    return point
 
 
 def _require_going(state: RunState, event: ev.Event) -> None:

@@ -143,7 +143,7 @@ class _Witness:
         assert new is not None
         if old is None or not new.advised_as(old):
             return True
-        drifted = before.looks != self._state.looks
+        drifted = len(before.looks) != len(self._state.looks)
         return drifted and not np.array_equal(allowed_in(self._all, self._state).allowed, self._candidates.allowed)
 
     def _decided(self, decided: ev.Decided) -> None:

@@ -21,6 +21,7 @@ from nionswift_plugin.autoexp_ui.live_data import LiveData, LiveItem, View
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 VISITED = "autoexp-visited"
+DRAWN = ("measured", "failed")
 DRAWING_S = 0.02
 LARGE_BYTES = 8_000_000
 COUNTS = Calibration.Calibration(units="counts")
@@ -34,21 +35,21 @@ class OverviewWithPoints(LiveItem):
 
     def __init__(self, live: LiveData):
         self._live = live
-        self._drawn: set[int] = set()
+        self._next = 0
 
     def stale(self, view: View) -> bool:
         if not self._live.shown("overview"):
             return True
         coming = self._live.item("overview") is not None and self._live.display_item("overview") is None
-        return not coming and bool(self._new(view))
+        return not coming and any(p.status in DRAWN for p in view.state.points.settled_since(self._next))
 
     def draw(self, view: View) -> None:
         if self._live.shown("overview"):
             display_item = self._live.display_item("overview")
             ready_s = time.monotonic() + DRAWING_S
-            for point in self._new(view):
-                self._drawn.add(point.id)
-                if display_item is not None:
+            for point in view.state.points.settled_since(self._next):
+                self._next += 1
+                if display_item is not None and point.status in DRAWN:
                     display_item.add_graphic(_graphic(point))
                 if time.monotonic() > ready_s:
                     break
@@ -62,10 +63,6 @@ class OverviewWithPoints(LiveItem):
                 metadata=self._live.about(view.state),
             )
             self._live.show("overview", _("Overview"), xdata)
-
-    def _new(self, view: View) -> list[Point]:
-        points = view.state.points.values()
-        return [p for p in points if p.id not in self._drawn and p.status in ("measured", "failed")]
 
 
 class SpectraStack(LiveItem):
@@ -84,7 +81,7 @@ class SpectraStack(LiveItem):
         self._large = False
 
     def stale(self, view: View) -> bool:
-        if _latest_record(view) >= self._shown:
+        if view.state.points.latest_record >= self._shown:
             return True
         return bool(view.state.finished) and self._shown > 0 and not self._complete
 
@@ -154,12 +151,12 @@ class LatestSpectrum(LiveItem):
         self._record = -1
 
     def stale(self, view: View) -> bool:
-        return _latest_record(view) > self._record
+        return view.state.points.latest_record > self._record
 
     def draw(self, view: View) -> None:
         state = view.state
         assert state.spectra is not None
-        self._record = _latest_record(view)
+        self._record = state.points.latest_record
         counts = stored_spectra(self._live.folder, state.spectra.channels)[self._record]
         xdata = DataAndMetadata.new_data_and_metadata(
             np.array(counts),
@@ -179,14 +176,17 @@ class LearningCurve(LiveItem):
     def __init__(self, live: LiveData):
         self._live = live
         self._values: list[float] = []
+        self._learned: object = None
         self._falls = False
 
     def stale(self, view: View) -> bool:
+        if view.state.points.learned is self._learned:  # as the values, without a look at all of them
+            return False
         values = _finite(view)
         return len(values) >= 2 and values != self._values
 
     def draw(self, view: View) -> None:
-        self._values = _finite(view)
+        self._values, self._learned = _finite(view), view.state.points.learned
         settings = view.state.settings
         assert settings is not None
         self._falls = settings.goal == "minimize"
@@ -277,11 +277,6 @@ def parts(live: LiveData) -> list[LiveItem]:
 
 def _finite(view: View) -> list[float]:
     return [p.value for p in view.state.scored]
-
-
-def _latest_record(view: View) -> int:
-    """Index of the latest spectrum, among those stored; -1 before the first."""
-    return max((p.record for p in view.state.measured if p.record is not None), default=-1)
 
 
 def _facts(point: Point, state: RunState) -> dict[str, typing.Any]:

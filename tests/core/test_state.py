@@ -49,6 +49,16 @@ def measured(i, value=1.0, dose_e=5.0, **changes):
     return ev.Measured(id=i, record=ref, value=value, noise=0.1, dose_e=dose_e, **changes)
 
 
+def prepared():
+    ref = ev.ArrayRef(file="overview.npy", crc32=0)
+    return ev.Prepared(overview=ref, shape=(64, 64), fov_nm=None, candidates=9, dose_e=3.0)
+
+
+def spectra_opened():
+    axis = {"offset": 0.0, "scale": 1.0, "units": "eV"}
+    return ev.SpectraOpened(file="spectra.bin", channels=8, counts_per_electron=None, **axis)
+
+
 def whole_point(i, value=1.0):
     return [decided(i), ev.Exposing(id=i, exposure_s=0.1, dose_e=5.0), measured(i, value)]
 
@@ -76,10 +86,11 @@ class Reference:
                 case ev.Measured():
                     told = {"value": e.value, "noise": e.noise, "second": e.second, "second_noise": e.second_noise}
                     stored = {"record": e.record.index, "crc32": e.record.crc32, "dose_e": e.dose_e}
-                    points[e.id] = replace(points[e.id], status="measured", **told, **stored)
+                    points[e.id] = replace(points[e.id], status="measured", exposed=True, **told, **stored)
                 case ev.Failed():
                     stored = {"record": e.record.index, "crc32": e.record.crc32} if e.record else {}
-                    points[e.id] = replace(points[e.id], status="failed", fault=e.fault, dose_e=e.dose_e, **stored)
+                    told = {"fault": e.fault, "dose_e": e.dose_e, "exposed": True}
+                    points[e.id] = replace(points[e.id], status="failed", **told, **stored)
                 case ev.Skipped():
                     told = {"fault": e.reason, "dose_e": e.dose_e, "exposed": e.exposed}
                     points[e.id] = replace(points[e.id], status="skipped", **told)
@@ -132,7 +143,6 @@ class Reference:
         taken = {p.request for p in points}
         asked = [c for c in self.commands if isinstance(c, ev.MeasureHere)]
         certain = [(e.since_s, e.shift) for e in self.of(ev.Drifted) if e.certain]
-        visited = {p.candidate for p in points if p.exposed or p.status == "decided"}
         return repr(
             {
                 "points": list(self.points.items()),
@@ -147,7 +157,7 @@ class Reference:
                 "last": self.points[max(self.points)] if self.points else None,
                 "next": max(self.points, default=-1) + 1,
                 "latest": max((p.record for p in shown), default=-1),
-                "visited": [i for i in range(9) if i in visited],
+                "settled": next((i for i, p in enumerate(points) if p.status in PENDING), len(points)),
                 "warnings": [e.message for e in self.of(ev.Warned)],
                 "looks": self.of(ev.Drifted),
                 "drift": [extrapolated(certain, t) for t in (-math.inf, 0.0, 3.0, math.inf)],
@@ -181,7 +191,7 @@ def said(state):
             "last": status_of(state).last,
             "next": state.next_id,
             "latest": state.points.latest_record,
-            "visited": [i for i in range(9) if state.points.visited(i)],
+            "settled": state.points.settled,
             "warnings": list(state.warnings),
             "looks": list(state.looks),
             "drift": [state.drift(t) for t in (-math.inf, 0.0, 3.0, math.inf)],
@@ -193,8 +203,10 @@ def said(state):
 class Script:
     """Turns numbers into events that a run might have, whatever the numbers are."""
 
-    def __init__(self):
+    def __init__(self, values=()):
         self.state = Reference([started()])
+        for i, value in enumerate(values):
+            self.state.events += whole_point(i, value)
 
     def event(self, kind, a, b):
         points = self.state.points
@@ -203,18 +215,17 @@ class Script:
         value = VALUES[b % len(VALUES)]
         match kind:
             case "decide":
-                ids = max(points, default=-1) + 1 + (b % 3 == 2)
                 asked = [c.id for c in self.state.commands if isinstance(c, ev.MeasureHere)]
                 request = asked[a % len(asked)] if asked and b % 2 else None
-                return decided(ids, candidate=None if request else a % 9, request=request)
+                return decided(len(points), candidate=None if request else a % 9, request=request)
             case "expose" if len(pending) > len(exposing):
                 chosen = [p for p in pending if p.status == "decided"]
                 return ev.Exposing(id=chosen[a % len(chosen)].id, exposure_s=0.1, dose_e=float(b % 4), stood_s=0.5)
-            case "measure" if exposing:
-                return measured(exposing[a % len(exposing)].id, value, float(b % 3), second=VALUES[a % len(VALUES)])
-            case "fail" if exposing:
+            case "measure" if pending:
+                return measured(pending[a % len(pending)].id, value, float(b % 3), second=VALUES[a % len(VALUES)])
+            case "fail" if pending:
                 ref = ev.RecordRef(index=b, crc32=a) if b % 2 else None
-                return ev.Failed(id=exposing[a % len(exposing)].id, fault="f", message="", record=ref, dose_e=float(b))
+                return ev.Failed(id=pending[a % len(pending)].id, fault="f", message="", record=ref, dose_e=float(b))
             case "skip" if pending:
                 point = pending[a % len(pending)]
                 return ev.Skipped(id=point.id, reason="s", exposed=b % 2 == 0, dose_e=float(b % 2))
@@ -247,10 +258,10 @@ STEPS = st.lists(
 
 
 @settings(deadline=None, max_examples=CASES)
-@given(STEPS)
-def test_a_state_says_what_going_through_everything_says_and_never_changes(steps):
-    script, kept = Script(), []
-    state = RunState().apply(record(script.state.events[0]))
+@given(st.lists(st.sampled_from(VALUES), max_size=5), STEPS)
+def test_a_state_says_what_going_through_everything_says_and_never_changes(values, steps):
+    script, kept = Script(values), []
+    state = fold(records(script.state.events))
     for kind, a, b in steps:
         kept.append((state, said(state), status_of(state)))
         script.state.events.append(event := script.event(kind, a, b))
@@ -267,12 +278,8 @@ def test_a_state_says_what_going_through_everything_says_and_never_changes(steps
 @settings(deadline=None, max_examples=max(10, CASES // 10))
 @given(STEPS, STEPS)
 def test_two_futures_of_one_state_know_nothing_of_each_other(one, other):
-    script = Script()
-    common = RunState().apply(record(script.state.events[0]))
-    for i in range(70):  # beyond what is held in one piece
-        for event in whole_point(i, float(i % 5)):
-            common = common.apply(record(event))
-            script.state.events.append(event)
+    script = Script([float(i % 5) for i in range(70)])  # more than are held in one piece
+    common = fold(records(script.state.events))
     futures = []
     for steps in (one, other):
         branch, state = Script(), common
@@ -283,6 +290,19 @@ def test_two_futures_of_one_state_know_nothing_of_each_other(one, other):
         futures.append((branch.state, state))
     for reference, state in futures:
         assert said(state) == reference.said()
+
+
+def test_the_best_is_the_earliest_of_equals_whenever_it_settles_and_after_new_values():
+    state = fold(records([started(), decided(0), decided(1), *[ev.Exposing(id=i, exposure_s=0.1) for i in (0, 1)]]))
+    state = fold(records([measured(1, 2.0), measured(0, 2.0), *whole_point(2, 1.0), *whole_point(3, 1.0)]), state)
+    minimized = state.steered(ev.SetAgent(agent=DeepKernelAgent(goal="minimize")))
+    assert (state.best().id, minimized.best().id) == (0, 2)
+    rescored = ev.Rescored(values={0: 5.0, 1: 1.0, 2: 7.0, 3: 7.0}, noises={})
+    assert state.apply(record(rescored)).best().id == 2
+    assert minimized.apply(record(rescored)).best().id == 1
+    assert (
+        state.apply(record(ev.Rescored(values={0: math.nan, 1: -1.0, 2: math.inf, 3: -2.0}, noises={}))).best().id == 1
+    )
 
 
 # --- what no run can have written
@@ -300,14 +320,15 @@ IMPOSSIBLE = {
     "decided after the end": ([started(), ev.Finished(ending="stopped", reason=""), decided(0)], "after the run"),
     "exposed after the end": (at_point(ev.Finished(ending="stopped", reason=""), EXPOSING), "after the run"),
     "ends twice": ([ev.Finished(ending="stopped", reason="")] * 2, "ends a second time"),
-    "decided twice": (at_point(decided(0)), "a second time"),
-    "decided out of order": ([started(), decided(5), decided(3)], "after a later one"),
+    "decided twice": (at_point(decided(0)), "0 is decided where point 1 is next"),
+    "decided ahead": ([started(), decided(1 << 48)], "is decided where point 0 is next"),
+    "another overview": (at_point(prepared()), "taken anew"),
+    "other spectra": ([started(), spectra_opened(), spectra_opened()], "second file of spectra"),
     "exposed, never decided": ([started(), ev.Exposing(id=7, exposure_s=1.0)], "7 was never decided"),
-    "measured, never decided": ([started(), decided(1), measured(0)], "0 was never decided"),
+    "measured, never decided": (at_point(measured(1)), "1 was never decided"),
     "failed, never decided": ([started(), ev.Failed(id=10**9, fault="f", message="")], "never decided"),
     "skipped, never decided": ([started(), ev.Skipped(id=0, reason="")], "never decided"),
-    "measured, never exposed": (at_point(measured(0)), "is decided and cannot become measured"),
-    "failed, never exposed": (at_point(ev.Failed(id=0, fault="f", message="")), "cannot become failed"),
+    "exposed once failed": (at_point(ev.Failed(id=0, fault="f", message=""), EXPOSING), "cannot become exposing"),
     "exposed twice": (at_point(EXPOSING, EXPOSING), "is exposing and cannot become exposing"),
     "measured twice": (at_point(EXPOSING, measured(0), measured(0)), "is measured and cannot become measured"),
     "skipped once measured": (at_point(EXPOSING, measured(0), ev.Skipped(id=0, reason="")), "cannot become skipped"),
@@ -386,6 +407,11 @@ def test_events_in_any_order_are_folded_or_refused_and_the_dose_stays_a_number(e
         status_of(state)
 
 
+def test_what_was_measured_was_exposed_whether_that_was_written_down_or_not():
+    state = fold(records([*at_point(measured(0)), decided(1), ev.Failed(id=1, fault="f", message="")]))
+    assert state.exposures == 2
+
+
 def test_a_command_that_makes_no_sense_is_a_plan_error_for_whoever_steers():
     state = fold(records([started()]))
     with pytest.raises(PlanError, match="nothing to undo"):
@@ -429,7 +455,7 @@ def asked(state):
     """What is asked of a state after every event."""
     status_of(state)
     found = state.pending, state.requests, state.exposures, state.outcomes, state.best(), state.drift(1.0)
-    return found, len(state.outcomes), state.next_id, state.points.visited(3), state.dose_e
+    return found, len(state.outcomes), state.next_id, state.dose_e
 
 
 def calls_of(state, events):
