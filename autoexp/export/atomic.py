@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator
 
 from autoexp.errors import AutoexpError
+from autoexp.text import clean
 
 OURS = re.compile(r"\.autoexp-([0-9a-f]{8})-(\d+)-[0-9a-f]{16}(\.[^.]*)?")
 """Names of temporaries: the computer, the process, and chance."""
@@ -50,9 +51,11 @@ def replace_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
+        # what HDF5 adds to the system's words fills a screen
+        words = os.strerror(error.errno) if error.errno else str(error)
         raise ExportError(
-            f"{path} cannot be written: {error.strerror or error}. Whatever was there before is untouched; make room, "
-            "or choose another place."
+            f"{clean(str(path))} cannot be written: {clean(words, 200)}. Whatever was there before is untouched; make "
+            "room, or choose another place."
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -66,10 +69,11 @@ def check_targets(paths: list[pathlib.Path], force: bool) -> None:
         ExportError: a file is there, or its folder is not.
     """
     for path in paths:
+        shown = clean(str(path))
         if os.path.lexists(path) and not force:
-            raise ExportError(f"{path} is there already; give --force to replace it, or name another with --output.")
+            raise ExportError(f"{shown} is there already; give --force to replace it, or name another with --output.")
         if not path.parent.is_dir():
-            raise ExportError(f"There is no folder {path.parent}; make it first.")
+            raise ExportError(f"There is no folder {clean(str(path.parent))}; make it first.")
         _require_replaceable(path)
 
 
@@ -80,9 +84,9 @@ def _require_replaceable(path: pathlib.Path) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
-        raise ExportError(f"{path} cannot be written: {error}. Choose another place.") from error
+        raise ExportError(f"{clean(str(path))} cannot be written: {error}. Choose another place.") from error
     if not stat.S_ISREG(kind) and not stat.S_ISLNK(kind):
-        raise ExportError(f"{path} is no file but a folder, a pipe or a device; name another place.")
+        raise ExportError(f"{clean(str(path))} is no file but a folder, a pipe or a device; name another place.")
 
 
 def _computer() -> str:
