@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from autoexp import events as ev
 from autoexp.errors import RunLogError
-from autoexp.run_reader import EVENTS, MAX_LINE_BYTES, Head, RunReader, checked_body, parse_line
+from autoexp.journal import EVENTS, MAX_LINE_BYTES, Head, checked_body, parse_line
+from autoexp.run_reader import RunReader
 from autoexp.safe_files import make_folder, open_regular
 
 TAIL_BYTES = 16_384

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from autoexp import events as ev
 from autoexp.errors import RunLogError
-from autoexp.run_reader import EVENTS, MAX_LINE_BYTES, SPECTRA, Journal, parse_line, read_journal, record_count
+from autoexp.journal import EVENTS, MAX_LINE_BYTES, Journal, parse_line, read_journal
+from autoexp.run_reader import SPECTRA, record_count
 from autoexp.safe_files import BLOCK_BYTES, open_regular, remove_left_over, sync_folder
 
 MAX_DAMAGED_BYTES = 1 << 30

@@ -24,21 +24,9 @@ import numpy.typing as npt
 
 from autoexp import events as ev
 from autoexp.errors import DiskError, RunLogError
+from autoexp.journal import EVENTS, MAX_LINE_BYTES, folded, line_of, parse_line, read_events
 from autoexp.lock import is_locked, lock_run
-from autoexp.run_reader import (
-    EVENTS,
-    MAX_LINE_BYTES,
-    SPECTRA,
-    CheckedSpectra,
-    RunReader,
-    checked_spectra,
-    folded,
-    line_of,
-    parse_line,
-    read_events,
-    record_refs,
-    stored_spectra,
-)
+from autoexp.run_reader import SPECTRA, CheckedSpectra, RunReader, checked_spectra, record_refs, stored_spectra
 from autoexp.run_recovery import recover
 from autoexp.safe_files import crc_of, inside, make_folder, open_regular, replace, sync_folder
 
@@ -66,8 +54,10 @@ class RunLog:
         self._on_trouble = on_trouble
         try:
             make_folder(self.folder)
-        except (OSError, ValueError) as error:
+        except (FileExistsError, NotADirectoryError, ValueError) as error:
             raise RunLogError(f"The run folder {self.folder} cannot be written: {error}") from error
+        except OSError as error:
+            raise self._trouble(error, 0) from error
         self._lock = lock_run(self.folder)
         try:
             self._open()

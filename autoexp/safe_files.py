@@ -115,8 +115,7 @@ def make_folder(folder: pathlib.Path, exist_ok: bool = True) -> None:
     except FileExistsError:
         if not exist_ok or not folder.is_dir():
             raise
-    else:
-        sync_folder(folder.parent)
+    sync_folder(folder.parent)  # also where it is there: the sync may be what failed when it was made
 
 
 def replace(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -> int:

@@ -8,8 +8,8 @@ import numpy as np
 from helpers import plan
 
 from autoexp import events as ev
+from autoexp.journal import line_of
 from autoexp.plan import Budget
-from autoexp.run_reader import line_of
 from autoexp.runlog import EVENTS, RunLog
 
 CHANNELS = 16

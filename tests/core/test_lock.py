@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from autoexp.errors import InstrumentBusyError
+from autoexp.errors import InstrumentBusyError, InstrumentError
 from autoexp.instrument import Identity
 from autoexp.lock import InstrumentLock
 
@@ -43,3 +43,27 @@ def test_another_process_and_its_death(locks):
         child.wait()
         with InstrumentLock(STEM, "Panel", locks):
             pass
+
+
+def test_a_lock_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InstrumentError, match="The STEM cannot be locked"):
+        InstrumentLock(STEM, "Panel", tmp_path / "file").acquire()
+
+
+@pytest.mark.parametrize("note", ["", "[]", "3", "{}", "[" * 100_000, '{"holder": 1}'])
+def test_a_note_that_says_nothing(locks, note):
+    with InstrumentLock(STEM, "Panel 1", locks):
+        next(locks.glob("*.json")).write_text(note)
+        with pytest.raises(InstrumentBusyError, match="in use by another run"):
+            InstrumentLock(STEM, "Panel 2", locks).acquire()
+
+
+def test_a_note_that_cannot_be_written_costs_no_run(locks):
+    with InstrumentLock(STEM, "Panel 1", locks):
+        pass
+    (note,) = locks.glob("*.json")
+    note.unlink()
+    note.mkdir()
+    with InstrumentLock(STEM, "Panel 1", locks), pytest.raises(InstrumentBusyError, match="another run"):
+        InstrumentLock(STEM, "Panel 2", locks).acquire()

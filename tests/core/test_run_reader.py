@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from autoexp import events as ev
 from autoexp.errors import AutoexpError, RunLogError
-from autoexp.run_reader import MAX_LINE_BYTES, line_of, parse_line
+from autoexp.journal import MAX_LINE_BYTES, line_of, parse_line
 from autoexp.runlog import EVENTS, SPECTRA, RunLog, RunReader, checked_spectra, stored_spectra
 from autoexp.state import Point
 from autoexp.unfinished import close_unfinished, find_unfinished
@@ -247,9 +247,9 @@ def test_events_that_contradict_each_other_are_refused_in_words(folder, good, wh
 def test_a_line_longer_than_the_limit_is_not_read(folder, monkeypatch):
     whole = len(RunReader(folder).records)
     longest = max(map(len, (folder / EVENTS).read_bytes().splitlines(keepends=True)))
-    monkeypatch.setattr("autoexp.run_reader.MAX_LINE_BYTES", longest)
+    monkeypatch.setattr("autoexp.journal.MAX_LINE_BYTES", longest)
     assert len(RunReader(folder).records) == whole
-    monkeypatch.setattr("autoexp.run_reader.MAX_LINE_BYTES", longest - 1)
+    monkeypatch.setattr("autoexp.journal.MAX_LINE_BYTES", longest - 1)
     with pytest.raises(RunLogError, match="holds no run"):
         RunReader(folder)
 
@@ -352,7 +352,7 @@ def mistreated(lines, chance):
     """Lines of a journal after one of the things that can happen to it."""
     lines = list(lines)
     k = chance.randrange(len(lines))
-    match chance.randrange(7):
+    match chance.randrange(7) if len(lines[k]) > 10 else 3:
         case 0:
             at = chance.randrange(len(lines[k]))
             lines[k] = lines[k][:at] + bytes([lines[k][at] ^ 1 << chance.randrange(8)]) + lines[k][at + 1 :]
@@ -367,7 +367,8 @@ def mistreated(lines, chance):
         case 4:
             del lines[k]
         case _:
-            lines[k] = line_of(mutated(lines[k][9:-1], chance))
+            with contextlib.suppress(ValueError):  # broken before
+                lines[k] = line_of(mutated(lines[k][9:-1], chance))
     return lines
 
 
