@@ -5,6 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := constraints.txt
+# how many tests run at a time; files of tests stay together
+WORKERS ?= 2
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 
@@ -29,12 +32,20 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 demo: $(VENV)/.installed  ## a whole experiment on the virtual microscope, and its report
 	$(BIN)/autoexp demo
 
+# the real windows by themselves: they share a mouse, and are looked at for how fluid they are
 test: $(VENV)/.installed-test  ## unit, property, headless-Swift and real-window tests
-	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python tests/newest_python.py
+	$(BIN)/python -m pytest -m "not slow and not window" $(SIDE_BY_SIDE) --durations=30
+	$(BIN)/python -m pytest -m "window and not slow"
+	$(BIN)/python tests/newest_python.py $(SIDE_BY_SIDE)
 
 test-all: $(VENV)/.installed-test  ## the slower tier as well: Swift's own device suites
 	$(BIN)/python -m pytest
+
+test-long: $(VENV)/.installed-test  ## ten thousand hostile cases of each kind, a thousand kills; takes hours
+	AUTOEXP_FUZZ=10000 AUTOEXP_KILLS=1000 $(BIN)/python -m pytest -m "not window" $(SIDE_BY_SIDE) --durations=30
+
+mutants: $(VENV)/.installed-test  ## deliberate faults in the source, of which the tests have to find 95 %; takes an hour
+	$(BIN)/python tests/mutants/mutation.py --jobs $(WORKERS)
 
 lint: $(VENV)/.installed-test  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .
@@ -60,4 +71,4 @@ docs: $(VENV)/.installed-docs  ## the documentation, in docs/_build/html
 clean:  ## forget the environment and everything that was built
 	rm -rf $(VENV) .venv-newest .venv-peers build dist docs/_build .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test test-all lint app bench bench-peers bench-align docs clean
+.PHONY: help demo test test-all test-long mutants lint app bench bench-peers bench-align docs clean

@@ -54,6 +54,7 @@ setup(
             "nionswift-tool>=5.1",
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.120",
             "import-linter>=2.1",
             "ruff>=0.9",

@@ -17,7 +17,7 @@ BENCHMARKS = {
     "hanging": ("hanging",),
     "plugin": ("importing", "event_loop"),
     "decisions": ("decision", "steering", "scaling", "memory"),
-    "growth": ("points", "reopening", "long"),
+    "growth": ("growth",),
 }
 """Functions by their modules, which are only imported when they are wanted."""
 NAMES = {"importing": "import", "event_loop": "event-loop"}

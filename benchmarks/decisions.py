@@ -18,7 +18,7 @@ from autoexp.agents import make_agent
 from autoexp.patches import cut
 from autoexp.plan import DeepKernelAgent, PatchSpec
 from autoexp.scalarizers import Window
-from benchmarks.row import Row
+from benchmarks.row import Row, in_words, timed
 from virtual_stem.geometry import ScanGeometry
 from virtual_stem.specimens import make_specimen
 
@@ -96,11 +96,10 @@ def scaling() -> list[Row]:
         what = f"decision, {candidates:,} candidates, {points} measured"
         said = f"{update * 1000:.1f} ms, {peak_gb:.1f} GB (views before the start: {prepared:.1f} s)"
         bar = f"under {update_bar * 1000:g} ms, 3 GB"
-        rows.append(Row(what, said, bar, update < update_bar and peak_gb < 3))
+        rows.append(timed(what, update, update_bar, said=said, bar=bar, also=peak_gb < 3))
         if refit_bar:
             growth[candidates] = update
-            bar = f"under {refit_bar:g} s"
-            rows.append(Row(f"{what}, with a full refit", f"{refit:.2f} s", bar, refit < refit_bar))
+            rows.append(timed(f"{what}, with a full refit", refit, refit_bar))
     few, many = min(growth), max(growth)
     exponent = math.log(growth[many] / growth[few]) / math.log(many / few)
     said = f"time ~ candidates^{exponent:.2f}"
@@ -134,7 +133,7 @@ def steering() -> list[Row]:
         taken.append(time.perf_counter() - begun)
     median = statistics.median(taken)
     what = f"steering: new scalarizer to new maps, {STEERED} measured, {len(candidates):,} candidates, median of 3"
-    return [Row(what, f"{median:.2f} s (longest {max(taken):.2f} s)", "under 0.5 s", median < 0.5)]
+    return [timed(what, median, 0.5, said=f"{in_words(median)} (longest {in_words(max(taken))})")]
 
 
 def decision() -> list[Row]:
@@ -156,7 +155,7 @@ def decision() -> list[Row]:
             taken.append(time.perf_counter() - begun)
     worst, median = max(taken), statistics.median(taken)
     what = f"deep-kernel decision with a refit, {len(candidates):,} candidates of 16 x 16, 50 measured"
-    return [Row(what, f"{worst * 1000:.0f} ms (without: {median * 1000:.1f} ms)", "under 1 s", worst < 1.0)]
+    return [timed(what, worst, 1.0, said=f"{in_words(worst)} (without: {in_words(median)})")]
 
 
 def memory() -> list[Row]:

@@ -31,6 +31,10 @@ class Clock:
     def __call__(self):
         return self.now
 
+    def sleep(self, seconds):
+        """Time passes for whoever waits."""
+        self.now += seconds
+
 
 anything = st.one_of(st.floats(), st.integers(), st.booleans(), st.text(), st.none(), st.floats(-2e-6, 2e-6))
 
@@ -43,7 +47,7 @@ def test_no_control_ever_leaves_its_limits(asks, plasmonic):
 
     instrument = FaultyInstrument(DirectInstrument(VirtualMicroscope(plasmonic, time_scale=1e4)))
     clock = Clock()
-    guardian = Guardian(instrument, SITE, clock=clock)
+    guardian = Guardian(instrument, SITE, clock=clock, sleep=clock.sleep)
     before = guardian.open()
     moves = []
     for name, value, wait in asks:

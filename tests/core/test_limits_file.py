@@ -58,7 +58,7 @@ def test_each_control_of_an_alignment_has_to_be_listed(missing):
 
 def test_how_far_a_readback_may_differ():
     assert ControlLimits(low=-2, high=2).readback_tolerance == pytest.approx(4e-9)
-    assert ControlLimits(low=-2, high=2, tolerance=0.5).readback_tolerance == 0.5
+    assert ControlLimits(low=-2, high=2, tolerance=0.25).readback_tolerance == 0.25
     assert ControlLimits(low=-2, high=2, tolerance=0).readback_tolerance == 0
 
 
@@ -78,6 +78,8 @@ def test_how_far_a_readback_may_differ():
         '{"controls": {"C10": {"low": 0, "high": 1, "tolerance": -1}}}',
         '{"controls": {"C10": {"low": NaN, "high": 1}}}',
         '{"controls": {"C10": {"low": 0, "high": Infinity}}}',
+        '{"controls": {"C10": {"low": 0, "high": 1, "step": 1.1}}}',
+        '{"controls": {"C10": {"low": 0, "high": 1, "tolerance": 0.2}}}',
         '{"controls": []}',
         "[]",
     ],

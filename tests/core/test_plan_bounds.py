@@ -8,9 +8,9 @@ import math
 import pytest
 from pydantic import ValidationError
 
+from autoexp.documents import MAX_BYTES
 from autoexp.errors import PlanError
 from autoexp.plan import (
-    MAX_PLAN_BYTES,
     AlignmentSpec,
     Budget,
     DriftCheck,
@@ -84,9 +84,9 @@ def test_a_patch_fits_into_the_overview():
 
 def test_a_plan_has_a_size_up_to_which_it_is_read():
     text = Plan().to_json()
-    assert Plan.from_json(text + " " * (MAX_PLAN_BYTES - len(text))) == Plan()
+    assert Plan.from_json(text + " " * (MAX_BYTES - len(text))) == Plan()
     with pytest.raises(PlanError):
-        Plan.from_json(text + " " * (MAX_PLAN_BYTES - len(text) + 1))
+        Plan.from_json(text + " " * (MAX_BYTES - len(text) + 1))
 
 
 def test_the_estimate_counts_everything_that_takes_time():

@@ -131,11 +131,9 @@ def test_a_record_that_two_points_claim_is_neither_s(folder):
 
 
 def test_points_that_know_their_checksums_need_no_journal(folder):
-    class Known(Point):
-        crc32 = zlib.crc32(spectrum_of(2, 1).tobytes())
-
-    known = Known(2, None, (0, 0), "", "", record=2)
-    wrong = Known(1, None, (0, 0), "", "", record=1)
+    crc32 = zlib.crc32(spectrum_of(2, 1).tobytes())
+    known = Point(2, None, (0, 0), "", "", record=2, crc32=crc32)
+    wrong = Point(1, None, (0, 0), "", "", record=1, crc32=crc32)
     unknown = Point(0, None, (0, 0), "", "", record=0)
     nothing = Point(5, None, (0, 0), "", "")
     checked = checked_spectra(folder, CHANNELS, [wrong, known, unknown, nothing])

@@ -81,8 +81,9 @@ def test_an_image_is_paid_for_before_and_settled_after(what):
     twice = after(begun(what, 100.0), settle(130.0), begun(what, 100.0))
     assert twice.dose_e == 230.0
     assert after(settle(70.0)).dose_e == 70.0  # written before there was paying beforehand
-    assert after(begun(what, 100.0), settle(100.0), settle(70.0)).dose_e == 170.0
     assert after(begun(what, 100.0)).stood_s == 2.0
+    if what != "overview":  # of which there is one
+        assert after(begun(what, 100.0), settle(100.0), settle(70.0)).dose_e == 170.0
 
 
 def test_a_spectrum_is_paid_for_before_and_settled_after():
@@ -131,6 +132,7 @@ def test_the_best_point_serves_the_goal_and_has_a_number(goal, best):
 def test_new_scores_replace_all_there_was():
     state = after(
         decided(0),
+        exposing(0),
         measured(0, 1.0, second=2.0, second_noise=0.25),
         ev.Rescored(values={0: 5.0}, noises={}),
     )

@@ -236,7 +236,15 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
     parser.add_argument("--list", action="store_true", help="only say what there is")
     given = parser.parse_args()
-    mutants = read_list()
+    try:
+        return judge_those(read_list(), parser, given)
+    except BrokenMutantError as error:
+        print(error)
+        return 2
+
+
+def judge_those(mutants: Sequence[Mutant], parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+    """Judge those of the mutants that the command line names."""
     unknown = set(given.only) - {m.name for m in mutants}
     if unknown:
         parser.error(f"there is no mutant named {', '.join(sorted(unknown))}")
@@ -245,11 +253,7 @@ def main() -> int:
     if given.list:
         print(*(f"{m.file}: {m.name}" for m in mutants), sep="\n")
         return 0
-    try:
-        return judge_all(mutants, given.jobs)
-    except BrokenMutantError as error:
-        print(error)
-        return 2
+    return judge_all(mutants, given.jobs)
 
 
 if __name__ == "__main__":
