@@ -51,7 +51,7 @@ def test_closing_accounts_for_an_exposure_of_unknown_outcome(make_cut_off, tmp_p
     state = fold(RunReader(folder).records)
     assert state.finished.ending == "discarded"
     one = 50.0 * ELECTRONS_PER_PICOAMPERE_SECOND * state.plan.spectrum.exposure_s
-    assert state.dose_e - before.dose_e == pytest.approx(one)
+    assert state.dose_e == pytest.approx(before.dose_e)  # it was paid for before it began
     assert state.dose_e == pytest.approx(state.prepared.dose_e + (point + 1) * one)
     assert find_unfinished(tmp_path) == []
 
@@ -176,7 +176,7 @@ def test_an_account_without_bounds_is_closed_all_the_same(tmp_path):
     def costly(records):
         records[1]["event"]["dose_e"] = 1e30
         overview = records[0]["event"]["plan"]["overview"]
-        overview.update(pixels=16, dwell_us=1e-300)
+        overview.update(pixels=16, dwell_us=1e-3)
         return [r for r in records if r["event"]["type"] != "measured"]
 
     edit(folder, costly)

@@ -25,6 +25,7 @@ from autoexp.report import write_report
 from autoexp.runlog import EVENTS, RunReader, read_events
 from autoexp.state import fold
 from autoexp.testing import DirectInstrument
+from autoexp.unfinished import close_unfinished
 from virtual_stem.microscope import VirtualMicroscope
 from virtual_stem.optics import Optics
 
@@ -134,6 +135,16 @@ def test_an_unfinished_run_goes_on_and_pays_for_what_was_in_flight(folder, same_
     assert state.exposures == SAID["unfinished"]["points"]
     assert state.dose_e == pytest.approx(SAID["finished"]["dose_e"])  # the same plan, from beginning to end
     assert RunReader(folder).records[: SAID["unfinished"]["events"]] == RunReader(GOLDEN / "unfinished").records
+
+
+@everything(["unfinished"])
+def test_an_unfinished_run_that_is_closed_pays_for_what_was_in_flight(folder):
+    """That journal does not say what the exposure was to cost: the others tell."""
+    close_unfinished(folder, "discarded")
+    state = RunReader(folder).state
+    assert state.finished.ending == "discarded"
+    spectrum_e = electrons(state.plan.spectrum.exposure_s)
+    assert state.dose_e == pytest.approx(SAID["unfinished"]["dose_e"] + spectrum_e)
 
 
 @pytest.mark.parametrize(("name", "seq"), list(cuts()))
