@@ -39,6 +39,10 @@ class Observers:
                 self._observers.remove(observer)
                 log.exception("An observer of the run failed and is no longer told.")
 
+    def append(self, observer: Observer) -> None:
+        """From now on tell one more."""
+        self._observers.append(observer)
+
     def close(self) -> None:
         """Nobody is told any more."""
         self._observers.clear()
