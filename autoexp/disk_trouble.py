@@ -21,16 +21,16 @@ class DiskTrouble:
         show: shows why nothing goes on.
 
     Attributes:
-        patience_s: how long to wait; None for as long as it takes.
-        since_s: monotonic time of the first of the present failures; None while the disk is well.
+        patience_s: how long one write is waited for; None for as long as it takes.
     """
 
     def __init__(self, given_up: Callable[[], bool], show: Callable[[str], None]):
-        self.patience_s: float | None = 0.0
-        self.since_s: float | None = None
+        self.patience_s: float | None = QUIETLY * SOON_S / 2
         self._given_up = given_up
         self._show = show
         self._tries = 0
+        self._since_s: float | None = None  # of the first failure that has not been told
+        self._write_since_s = 0.0
         self._told = ""
 
     @property
@@ -40,12 +40,15 @@ class DiskTrouble:
 
     def wait(self, error: DiskError) -> bool:
         """Wait a little; whether to try again."""
-        self.since_s = time.monotonic() if self.since_s is None else self.since_s
+        now_s = time.monotonic()
+        self._since_s = now_s if self._since_s is None else self._since_s
+        if error.tries == 1:
+            self._write_since_s = now_s
         self._tries += 1
         self._told = str(error)
-        if self.patience_s is not None and time.monotonic() - self.since_s >= self.patience_s:
+        if self.patience_s is not None and now_s - self._write_since_s >= self.patience_s:
             return False
-        if self._tries <= QUIETLY:
+        if error.tries <= QUIETLY:
             time.sleep(SOON_S)
             return not self._given_up()
         self._show(f"{self._told.rstrip('.')}. Nothing is exposed and all is kept until it can be written.")
@@ -58,7 +61,7 @@ class DiskTrouble:
 
     def over(self) -> str:
         """What there was, in words, once it is over; empty if there was nothing to speak of."""
-        since_s, tries, self.since_s, self._tries = self.since_s, self._tries, None, 0
+        since_s, tries, self._since_s, self._tries = self._since_s, self._tries, None, 0
         if since_s is None or tries <= QUIETLY:
             return ""
         return (

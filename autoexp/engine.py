@@ -243,8 +243,11 @@ class Engine:
         """Carry the plan out on this thread, and return the final state. Never raises; see ``error``."""
         try:
             with self._lock, self._guardian.watchdog(IDLE_S, self._expired):
-                end = self._run_to_end()
-                self._finish(end)
+                end: _End | None = None
+                try:
+                    end = self._run_to_end()
+                finally:
+                    self._finish(end or _End(self._cut_short or "faulted", "the run broke off", final=False))
         except Exception as error:
             log.exception("The run %s could not be finished.", self.folder)
             self.error = error
@@ -596,7 +599,7 @@ class Engine:
 
     def _end_of(self, error: BaseException) -> _End:
         if self._cut_short:
-            with contextlib.suppress(_End):
+            with contextlib.suppress(_End, AutoexpError):  # what cannot be written down ends it all the same
                 self._obey()
             return _End(self._cut_short, "on request")
         self.error = error

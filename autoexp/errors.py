@@ -16,7 +16,13 @@ class RunLogError(AutoexpError):
 
 
 class DiskError(RunLogError):
-    """The disk refused a write, which may pass: nothing of it counts, and it may be tried again."""
+    """The disk refused a write, which may pass: nothing of it counts, and it may be tried again.
+
+    Attributes:
+        tries: how often this very write was tried.
+    """
+
+    tries = 1
 
 
 class InstrumentError(AutoexpError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import itertools
 import os
 import pathlib
 import shutil
@@ -52,21 +53,20 @@ class RunLog:
     def __init__(self, folder: str | os.PathLike[str], on_trouble: OnTrouble | None = None):
         self.folder = pathlib.Path(folder)
         self._on_trouble = on_trouble
+        self._waiting = False
+        self._persist(self._make_folder, 0)
+        self._lock = lock_run(self.folder)
+        try:
+            self._persist(self._open, 0)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _make_folder(self) -> None:
         try:
             make_folder(self.folder)
         except (FileExistsError, NotADirectoryError, ValueError) as error:
             raise RunLogError(f"The run folder {self.folder} cannot be written: {error}") from error
-        except OSError as error:
-            raise self._trouble(error, 0) from error
-        self._lock = lock_run(self.folder)
-        try:
-            self._open()
-        except OSError as error:
-            self._lock.release()
-            raise self._trouble(error, 0) from error
-        except BaseException:
-            self._lock.release()
-            raise
 
     def _open(self) -> None:
         found = recover(self.folder)
@@ -77,7 +77,6 @@ class RunLog:
         self._events = open_regular(self.folder / EVENTS, os.O_RDWR | os.O_CREAT, buffering=0)
         self._spectra: Any = None  # opened with the first
         self._sound = True
-        self._waiting = False
         try:
             sync_folder(self.folder)
         except BaseException:
@@ -187,13 +186,15 @@ class RunLog:
         """Write, and again as long as whoever was told of trouble wants it."""
         if self._waiting:
             raise RunLogError("A write to the run still waits for the disk; nothing else can be written before it.")
-        while True:
+        for tries in itertools.count(1):
             try:
                 return write()
             except OSError as error:
                 trouble = self._trouble(error, size)
+                trouble.tries = tries
                 if not self._again(trouble):
                     raise trouble from error
+        raise AssertionError("there is always one more try")
 
     def _again(self, trouble: DiskError) -> bool:
         if self._on_trouble is None:

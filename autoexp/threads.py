@@ -39,7 +39,7 @@ class Call(Generic[T]):
         try:
             self._result.append(self._call())
         except BaseException as error:  # handed to whoever asks for the result
-            self._error = error
+            self._error = _presentable(error)
         finally:
             self._done.set()
 
@@ -52,6 +52,16 @@ class Call(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._result[0]
+
+
+def _presentable(error: BaseException) -> BaseException:
+    """The error; another in its place where it would end the program, or cannot even say what it is."""
+    name = type(error).__name__
+    try:
+        str(error)
+    except Exception:
+        return RuntimeError(f"{name}, which has no message that can be read")
+    return error if isinstance(error, Exception) else RuntimeError(f"{name} was raised: {error}")
 
 
 class Worker:

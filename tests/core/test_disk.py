@@ -41,10 +41,11 @@ class Disk:
         self.number = 10**9
 
     def _do(self, name, *given):
-        if name == self.kind or (name == "truncate" and self.kind == "write and truncate" and self.fails):
-            self.count += name == self.kind
-            if self.fails:
-                raise OSError(errno.EIO, "Input/output error")
+        self.count += name == self.kind
+        if self.fails and (name == self.kind or (name == "truncate" and self.kind == "write and truncate")):
+            if not self.for_good:
+                self.mend()
+            raise OSError(errno.EIO, "Input/output error")
         return self._own[name](*given)
 
     def _half(self, log, file, data):
@@ -53,6 +54,8 @@ class Disk:
         self.count += 1
         if not self.fails:
             return self._write(log, file, data)
+        if self.kind == "write" and not self.for_good:
+            self.mend()
         return self._write(log, _Full(file), data)
 
 
