@@ -12,7 +12,7 @@ from autoexp.agent import Evidence
 from autoexp.instrument import EnergyCalibration, FrameOfReference
 from autoexp.plan import Acquisition, AgentSpec, AlignmentSpec, Budget, Fraction, Plan, Region
 from autoexp.scalarizers import Scalarizer
-from autoexp.text import Text, clean_tree
+from autoexp.text import clean, clean_tree
 
 FORMAT_VERSION = 2
 """Of journals. 2 pays for every exposure before it begins (``exposure-begun``); 1 is read as before."""
@@ -20,6 +20,13 @@ FORMAT_VERSION = 2
 Phase = Literal["idle", "preparing", "running", "paused", "suspended", "finishing", "faulted"]
 Verb = Literal["start", "pause", "resume", "stop", "abort", "halt"]
 Ending = Literal["completed", "stopped", "aborted", "halted", "faulted", "discarded"]
+
+
+def _as_clean(value: Any) -> Any:
+    return clean(value) if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_as_clean)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Electrons = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator
+from typing import Any
 
 MAX_TEXT = 20_000
 """Characters of one text that are kept; a message that is longer is cut, and says so."""
@@ -43,11 +41,3 @@ def clean_tree(value: Any, depth: int = 20) -> Any:
     if isinstance(value, list | tuple):
         return [clean_tree(v, depth - 1) for v in value]
     return clean(str(value), 1000)
-
-
-def _as_clean(value: Any) -> Any:
-    return clean(value) if isinstance(value, str) else value
-
-
-Text = Annotated[str, BeforeValidator(_as_clean)]
-"""A string field that is always clean; see :func:`clean`."""

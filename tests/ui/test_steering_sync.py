@@ -9,9 +9,9 @@ from nion.ui import Declarative
 from autoexp import events as ev
 from autoexp import plan as planning
 from autoexp import scalarizers
+from autoexp.run_folders import make_run_folder
 from autoexp.state import Settings
 from autoexp.swift import preferences
-from nionswift_plugin.autoexp_ui import experiment as experiment_module
 from nionswift_plugin.autoexp_ui import form as form_module
 
 THEIRS = planning.Region(id="theirs", kind="exclude", top=0.1, left=0.1, bottom=0.4, right=0.7)
@@ -34,7 +34,7 @@ def launch(window, plan):
     """Start a run from somebody's plan."""
     identity = window.experiment.identity()
     swift = planning.SwiftInstrument(scan=identity.scan, camera=identity.camera)
-    folder = experiment_module.new_run_folder(preferences.load().runs)
+    folder = make_run_folder(preferences.load().runs)
     window.experiment._launch(
         window.experiment._instrument(), folder, plan=plan.model_copy(update={"instrument": swift})
     )
