@@ -23,7 +23,7 @@ from autoexp.patches import Candidates
 from autoexp.plan import Plan
 from autoexp.state import Point, RunState
 from autoexp.text import clean
-from autoexp.threads import Call, one_blas_thread
+from autoexp.threads import Call, one_blas_thread, tamed
 
 T = TypeVar("T")
 RETRIES = 3
@@ -206,14 +206,14 @@ class Decider:
         What goes wrong shows, and is coped with, at that decision.
         """
         advisor = self._advisor
-        call = Call(lambda: self._make(advisor), "autoexp-preparation")
+        call = Call(tamed(lambda: self._make(advisor)), "autoexp-preparation")
         while not call.wait(0.05) and not cancelled():
             pass
 
     def begin(self, state: RunState) -> None:
         """Start to decide what comes after the points that are known or in flight in ``state``."""
         advisor = self._advisor
-        self._call = Call(lambda: self._decide(advisor, state), "autoexp-decision")
+        self._call = Call(tamed(lambda: self._decide(advisor, state)), "autoexp-decision")
 
     def fetch(self, state: RunState, cancelled: Callable[[], bool] = lambda: False) -> Decision | None:
         """The decision, waiting for it up to the plan's deadline; None if cancelled meanwhile, to be fetched later."""
@@ -237,7 +237,7 @@ class Decider:
         if self._call is not None and not self._comes(self._call, cancelled):
             return None
         advisor = self._advisor
-        call = Call(lambda: self._predict(advisor, state), "autoexp-prediction")
+        call = Call(tamed(lambda: self._predict(advisor, state)), "autoexp-prediction")
         return call.result() if self._comes(call, cancelled) else None
 
     def _comes(self, call: Call[T], cancelled: Callable[[], bool]) -> bool:
@@ -265,7 +265,7 @@ class Decider:
             suggestion, warning = self._ask(advisor, agent, state)
             prediction = self._prediction(agent)
         if isinstance(agent, Forethinker) and agent.has_work:
-            Call(lambda: _work(agent), "autoexp-work-ahead")
+            Call(tamed(lambda: _work(agent)), "autoexp-work-ahead")
         return Decision(
             suggestion,
             clean(str(agent.name), 80) if warning is None else SpaceFillingPolicy.name,

@@ -282,6 +282,7 @@ class Engine:
         self._decider = Decider(self.plan, candidates, self.state)
         self._upkeep.compare_with(candidates.image, at_once=bool(self.state.points))
         self._settle_unknown()
+        self._recorder.name_damaged()
         self._task.axis = self._recorder.axis
         self._recorder.enter("preparing", "describing the overview")
         self._decider.prepare(cancelled=self._interrupted)

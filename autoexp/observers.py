@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from autoexp import events as ev
 from autoexp.state import RunState
-from autoexp.threads import Worker
+from autoexp.threads import Worker, tamed
 
 Observer = Callable[[ev.Record, RunState], None]
 PATIENCE_S = 5.0
@@ -49,7 +49,7 @@ class Observers:
         self._worker.leave()
 
     def _tell(self, observer: Observer, record: ev.Record, state: RunState) -> None:
-        call = self._worker.begin(lambda: observer(record, state))
+        call = self._worker.begin(tamed(lambda: observer(record, state)))
         until_s = time.monotonic() + PATIENCE_S
         while not call.wait(POLL_S):
             if time.monotonic() > until_s or (self._hurried() and not call.wait(HURRIED_S)):

@@ -7,7 +7,8 @@ import importlib.metadata
 import math
 import os
 import platform
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ from autoexp.errors import BadFrameError, DiskError, RunLogError
 from autoexp.instrument import EnergyCalibration, Overview, Spectrum
 from autoexp.observers import Observer, Observers
 from autoexp.plan import Plan
-from autoexp.runlog import RunLog, RunReader
+from autoexp.runlog import CheckedSpectra, RunLog, RunReader, checked_spectra, folded, record_refs
 from autoexp.scalarizers import Scalarizer, Scores
 from autoexp.scoring import Scorer, ScoreTimeoutError
-from autoexp.state import RunState, fold
+from autoexp.state import Point, RunState
 from autoexp.status import Status, status_of
 
 SCORE_S = 20.0
+READS, AGAIN_S = 3, 0.05
 
 
 def _never() -> bool:
@@ -60,7 +62,7 @@ class Recorder:
         self._log = RunLog(folder, on_trouble)
         self.folder = self._log.folder
         try:
-            self.state: RunState = fold(self._log.records)
+            self.state: RunState = folded(self._log.records, self.folder)
         except BaseException:
             self._log.close()
             raise
@@ -90,10 +92,16 @@ class Recorder:
         """Write events down, all at once, and tell everybody of each.
 
         Raises:
-            RunLogError: they could not be written.
+            RunLogError: they could not be written, or make no sense after what came before; nothing was written.
         """
-        for record in self._log.append(*events):
-            self.state = self.state.apply(record)
+        states: list[RunState] = []
+
+        def follow(records: list[ev.Record]) -> None:
+            for record in records:
+                states.append((states[-1] if states else self.state).apply(record))
+
+        for record, state in zip(self._log.append(*events, check=follow), states, strict=True):
+            self.state = state
             self.status = status_of(self.state, self.waited_s)
             self._observers.tell(record, self.state)
 
@@ -167,11 +175,14 @@ class Recorder:
         """Score everything that was measured with the scalarizer now in force."""
         if not self.state.measured:
             return
-        found = RunReader(self.folder).checked(self.state.measured)
-        if found.damaged:
-            names = ", ".join(str(p.id + 1) for p in found.damaged)
-            self.append(ev.Warned(message=f"The stored spectra of points {names} are damaged and have no score."))
+        try:
+            found, trouble = self._stored(), ""
+        except RunLogError as error:
+            trouble = f"The stored spectra have no score: {error}"
+            found = CheckedSpectra([], np.empty((0, len(self.energy())), np.float32), self.state.measured)
+        self._warn_of(found.damaged)
         first, second = self._scores(found.counts)
+        self.score_hung = trouble or self.score_hung
         ids = [p.id for p in found.points]
         lost = dict.fromkeys((p.id for p in found.damaged), float("nan"))
 
@@ -186,6 +197,28 @@ class Recorder:
                 second_noises=by_id(second.std) if second else {},
             )
         )
+
+    def name_damaged(self) -> None:
+        """Warn of measured points whose spectra are not on disk as they were measured; once of each."""
+        self._warn_of(self._stored().damaged)
+
+    def _warn_of(self, damaged: Sequence[Point]) -> None:
+        if not damaged:
+            return
+        numbers = ", ".join(str(point.id + 1) for point in damaged)
+        said = f"The stored spectra of these points cannot be read as they were measured: {numbers}."
+        if said not in self.state.warnings:
+            self.append(ev.Warned(message=said))
+
+    def _stored(self) -> CheckedSpectra:
+        """The spectra of all measured points; what cannot be read is tried again before that is believed."""
+        channels = self.state.spectra.channels if self.state.spectra else 0
+        refs = record_refs(self.records)
+        for _ in range(READS - 1):
+            with contextlib.suppress(RunLogError):
+                return checked_spectra(self.folder, channels, self.state.measured, refs)
+            time.sleep(AGAIN_S)
+        return checked_spectra(self.folder, channels, self.state.measured, refs)
 
     def prediction(self, prediction: Prediction) -> None:
         """Save a prediction of the whole field."""

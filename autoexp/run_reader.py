@@ -231,18 +231,27 @@ def _spectra_of(folder: pathlib.Path) -> Iterator[IO[bytes] | None]:
         raise RunLogError(f"The spectra of the run {folder} do not fit into memory.") from error
 
 
-def stored_spectra(folder: pathlib.Path, channels: int) -> Counts:
-    """All whole records (n, channels) of a run as they lie on disk, mapped and not checked: for a run that is watched
-    while it is made. :func:`checked_spectra` is for everything else.
+def spectra_from(folder: pathlib.Path, channels: int, points: Iterable[Point], first: int = 0) -> Counts:
+    """Spectra (n, channels) in the order of the records, from one record on, for whoever watches a run that is made.
+
+    Args:
+        folder: the run's folder.
+        channels: E, of each spectrum.
+        points: all of the run.
+        first: the record of the first row.
+
+    Returns:
+        Rows as far as points name them; NaN where what lies there is not as it was measured.
 
     Raises:
         RunLogError: they cannot be read.
     """
-    count = record_count(folder, channels)
-    with _spectra_of(folder) as file:
-        if file is None or count == 0:
-            return np.empty((0, channels), np.float32)
-        return np.memmap(file, "<f4", "r", shape=(count, channels))  # type: ignore[call-overload,no-any-return]
+    taken = [p for p in points if p.record is not None and p.record >= first]
+    end = min(max((p.record + 1 for p in taken if p.record is not None), default=0), record_count(folder, channels))
+    rows = np.full((max(end - first, 0), channels), np.nan, np.float32)
+    found = checked_spectra(folder, channels, taken)
+    rows[[p.record - first for p in found.points if p.record is not None]] = found.counts
+    return rows
 
 
 # --- arrays

@@ -27,7 +27,7 @@ from autoexp import events as ev
 from autoexp.errors import DiskError, RunLogError
 from autoexp.journal import EVENTS, MAX_LINE_BYTES, folded, line_of, parse_line, read_events
 from autoexp.lock import is_locked, lock_run
-from autoexp.run_reader import SPECTRA, CheckedSpectra, RunReader, checked_spectra, record_refs, stored_spectra
+from autoexp.run_reader import SPECTRA, CheckedSpectra, RunReader, checked_spectra, record_refs, spectra_from
 from autoexp.run_recovery import recover
 from autoexp.safe_files import crc_of, inside, make_folder, open_regular, replace, sync_folder
 
@@ -103,14 +103,20 @@ class RunLog:
         """Seconds of the run so far, without the time between a crash and its resumption."""
         return round(time.monotonic() - self._begun, 6)
 
-    def append(self, *events: ev.Event) -> list[ev.Record]:
+    def append(self, *events: ev.Event, check: Callable[[list[ev.Record]], None] | None = None) -> list[ev.Record]:
         """Write events and sync them together; when this returns, they are on disk.
+
+        Args:
+            events: what happened.
+            check: given them as they will be written; if it raises, nothing is.
 
         Raises:
             DiskError: the disk refuses, for example because it is full; none of the events counts.
             RunLogError: an event is one that could not be read again; nothing was written.
         """
         records = self._numbered(events)
+        if check is not None:
+            check(records)
         data = b"".join(map(_line, records))
         self._persist(lambda: self._add(data), len(data))
         self.records.extend(records)
@@ -312,5 +318,5 @@ __all__ = [
     "is_locked",
     "read_events",
     "record_refs",
-    "stored_spectra",
+    "spectra_from",
 ]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from autoexp.errors import AutoexpError
 from autoexp.patches import read_only
 from autoexp.scalarizers import Scalarizer, Scores
-from autoexp.threads import Worker
+from autoexp.threads import Worker, tamed
 
 POLL_S = 0.02
 SPECTRUM_S = 0.01
@@ -56,7 +56,7 @@ class Scorer:
             return scalarizer.score(spectra, energy_eV, counts_per_electron)
 
         limit_s = self.deadline_s + SPECTRUM_S * len(spectra)
-        call, until_s = self._worker.begin(work), time.monotonic() + limit_s
+        call, until_s = self._worker.begin(tamed(work)), time.monotonic() + limit_s
         while not call.wait(POLL_S):
             late = time.monotonic() > until_s
             if late or self._gives_up():

@@ -54,14 +54,27 @@ class Call(Generic[T]):
         return self._result[0]
 
 
+def tamed(call: Callable[[], T]) -> Callable[[], T]:
+    """A call of somebody's code in which what would end the program, as ``SystemExit`` does, is an error like others."""
+
+    def work() -> T:
+        try:
+            return call()
+        except Exception:
+            raise
+        except BaseException as error:
+            raise RuntimeError(f"it raised {type(error).__name__}") from error
+
+    return work
+
+
 def _presentable(error: BaseException) -> BaseException:
-    """The error; another in its place where it would end the program, or cannot even say what it is."""
-    name = type(error).__name__
+    """The error; another in its place where it cannot even say what it is."""
     try:
         str(error)
     except Exception:
-        return RuntimeError(f"{name}, which has no message that can be read")
-    return error if isinstance(error, Exception) else RuntimeError(f"{name} was raised: {error}")
+        return RuntimeError(f"{type(error).__name__}, which has no message that can be read")
+    return error
 
 
 class Worker:

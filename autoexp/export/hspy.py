@@ -16,10 +16,9 @@ import numpy.typing as npt
 from autoexp import events as ev
 from autoexp.export.atomic import ExportError, check_targets, replace_file
 from autoexp.export.quiet import hyperspy
-from autoexp.export.spectra import CheckedSpectra, checked
 from autoexp.export.strange import only_ours
 from autoexp.runlog import RunReader
-from autoexp.state import Point, RunState, fold
+from autoexp.state import Point, RunState
 from autoexp.text import clean
 
 ROOM_BYTES = 4_000_000
@@ -52,8 +51,8 @@ def export_hspy(
     """
     with only_ours("The HyperSpy file"):
         reader = RunReader(folder)
-        state = fold(reader.records)
-        found = checked(reader, [p.id for p in state.measured])
+        state = reader.state
+        found = reader.checked(state.measured)
         if not found.points or state.spectra is None:
             remark = f"; {len(found.damaged)} are damaged" if found.damaged else ""
             raise ExportError(f"The run {clean(reader.folder.name)} holds no spectrum to export{remark}.")
@@ -90,8 +89,8 @@ def _spectra(reader: RunReader, state: RunState, found: CheckedSpectra) -> Any:
     if state.plan:
         exposure = "Acquisition_instrument.TEM.Detector.EELS.exposure"
         signal.metadata.set_item(exposure, state.plan.spectrum.exposure_s)
-    about = _about(reader, state, [state.points[i] for i in found.points])
-    signal.metadata.add_dictionary({"autoexp": {**about, "damaged": [i + 1 for i in found.damaged]}})
+    about = _about(reader, state, found.points)
+    signal.metadata.add_dictionary({"autoexp": {**about, "damaged": [p.id + 1 for p in found.damaged]}})
     return signal
 
 

@@ -12,10 +12,9 @@ from typing import Any
 
 from autoexp import events as ev
 from autoexp.export.atomic import ExportError, check_targets, replace_file
-from autoexp.export.spectra import checked, damaged_points
 from autoexp.export.strange import cell, only_ours
 from autoexp.runlog import RunReader
-from autoexp.state import Point, RunState, fold
+from autoexp.state import Point, RunState
 
 COLUMNS = (
     "point",
@@ -57,8 +56,8 @@ def export_csv(
     Args:
         folder: the run.
         output: file to write; by default ``<run>.csv`` in the run's folder.
-        spectra: also write ``<output>-spectra.csv``: energies first, then one column for each measured point whose
-            spectrum is not damaged.
+        spectra: also write ``<output>-spectra.csv``: energies first, then one column for each point with a spectrum
+            that is not damaged.
         force: replace files that are there.
 
     Returns:
@@ -70,7 +69,7 @@ def export_csv(
     """
     with only_ours("The table"):
         reader = RunReader(folder)
-        state = fold(reader.records)
+        state = reader.state
         path = pathlib.Path(output) if output else reader.folder / f"{reader.folder.resolve().name}.csv"
         wanted = [path, *([path.with_name(f"{path.stem}-spectra.csv")] if spectra else [])]
         check_targets(wanted, force)
@@ -108,7 +107,7 @@ def _text(value: Any) -> str:
 
 
 def _point_rows(reader: RunReader, state: RunState) -> list[Row]:
-    settled, damaged = _settled(reader), set(damaged_points(reader, state))
+    settled, damaged = _settled(reader), set(reader.damaged_points(state))
     settings = state.settings
     units = settings.scalarizer.units if settings else "", settings.second.units if settings and settings.second else ""
     points = state.points.values()
@@ -157,6 +156,6 @@ def _spectra_table(reader: RunReader, state: RunState) -> tuple[Row, Rows]:
     opened = state.spectra
     if opened is None:
         return ["energy"], list
-    found = checked(reader, state.points)
-    heads = [cell(f"energy_{opened.units}"), *(f"point_{i + 1}" for i in found.points)]
+    found = reader.checked(list(state.points.values()))
+    heads = [cell(f"energy_{opened.units}"), *(f"point_{p.id + 1}" for p in found.points)]
     return heads, lambda: ([float(e), *c.tolist()] for e, c in zip(opened.energy, found.counts.T, strict=True))

@@ -15,12 +15,12 @@ import numpy.typing as npt
 from autoexp import events as ev
 from autoexp.agent import Evidence
 from autoexp.errors import AutoexpError, RunLogError
-from autoexp.export.spectra import checked, damaged_points, left_out
+from autoexp.export.spectra import left_out
 from autoexp.patches import Candidates, check_image, cut
 from autoexp.plan import Goal, Plan, VirtualInstrument
 from autoexp.report import draw
 from autoexp.runlog import RunReader, inside
-from autoexp.state import Point, RunState, fold
+from autoexp.state import Point, RunState
 
 Array = npt.NDArray[np.float64]
 MAX_ARRAY_BYTES = 9 << 30
@@ -149,7 +149,7 @@ class Facts:
 
     def spectra(self, points: Iterable[Point]) -> npt.NDArray[np.float32]:
         """The spectra (n, E) of points, those left out that are damaged."""
-        return checked(self.reader, [point.id for point in points]).counts
+        return self.reader.checked(list(points)).counts
 
     def place_nm(self, point: Point) -> tuple[float, float] | None:
         """Where a point lies in the field, (y, x) nm from its top left corner; None where that is not calibrated."""
@@ -178,11 +178,11 @@ def gather(folder: str | pathlib.Path) -> Facts:
         RunLogError: there is no run, or it was written by a newer version.
     """
     reader = RunReader(folder)
-    state = fold(reader.records)
+    state = reader.state
     problems: list[str] = []
     if reader.damaged_bytes:
         problems.append(f"The last {reader.damaged_bytes:,} bytes of the log are damaged and were left out.")
-    damaged = damaged_points(reader, state)
+    damaged = tuple(reader.damaged_points(state))
     problems += [left_out(damaged)] if damaged else []
     overview = _overview(reader, state, problems)
     candidates = _candidates(overview, state, problems)

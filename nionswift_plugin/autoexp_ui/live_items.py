@@ -14,7 +14,7 @@ from nion.data import Calibration, DataAndMetadata
 from nion.swift.model import Graphics
 
 from autoexp.agent import Prediction
-from autoexp.runlog import RunReader, stored_spectra
+from autoexp.runlog import RunReader, spectra_from
 from autoexp.state import Point, RunState
 from nionswift_plugin.autoexp_ui.feature_space import FeatureSpace
 from nionswift_plugin.autoexp_ui.live_data import LiveData, LiveItem, View
@@ -88,21 +88,25 @@ class SpectraStack(LiveItem):
     def draw(self, view: View) -> None:
         state = view.state
         assert state.settings is not None and state.spectra is not None
-        stored = stored_spectra(self._live.folder, state.spectra.channels)
-        rows = max(len(stored), state.settings.budget.points)
-        if not self._live.shown("spectra") and rows * stored.shape[1] * 4 > LARGE_BYTES:
+        channels = state.spectra.channels
+        count = 1 + max((p.record for p in state.points.values() if p.record is not None), default=-1)
+        rows = max(count, state.settings.budget.points)
+        if not self._live.shown("spectra") and rows * channels * 4 > LARGE_BYTES:
             self._large = True
-            self._live.reserve("spectra", _("Spectra"), (rows, stored.shape[1]), SEQUENCE)
+            self._live.reserve("spectra", _("Spectra"), (rows, channels), SEQUENCE)
             return
         item = self._live.item("spectra")
-        if not self._large or state.finished or (item is not None and item.data_shape[0] < len(stored)):
-            self._live.show("spectra", _("Spectra"), self._whole(state, stored))
+        if not self._large or state.finished or (item is not None and item.data_shape[0] < count):
+            self._live.show("spectra", _("Spectra"), self._whole(state, self._spectra(state, channels, 0)))
             self._complete = state.finished is not None
-        elif item is not None:
-            self._write_rows(item, state, stored)
-        self._shown = len(stored)
+        elif item is not None and len(spectra := self._spectra(state, channels, self._shown)):
+            self._write_rows(item, state, spectra)
+        self._shown = count
 
-    def _write_rows(self, item: typing.Any, state: RunState, stored: typing.Any) -> None:
+    def _spectra(self, state: RunState, channels: int, first: int) -> typing.Any:
+        return spectra_from(self._live.folder, channels, state.points.values(), first)
+
+    def _write_rows(self, item: typing.Any, state: RunState, spectra: typing.Any) -> None:
         metadata = DataAndMetadata.DataMetadata(
             data_shape_and_dtype=(item.data_shape, np.dtype(np.float32)),
             intensity_calibration=COUNTS,
@@ -110,14 +114,14 @@ class SpectraStack(LiveItem):
             data_descriptor=SEQUENCE,
             metadata=self._metadata(state),
         )
-        first, last, whole = self._shown, len(stored), slice(0, stored.shape[1])
-        rows = DataAndMetadata.new_data_and_metadata(np.array(stored[first:last]), data_descriptor=SEQUENCE)
-        source, target = (slice(0, last - first), whole), (slice(first, last), whole)
+        count, whole = len(spectra), slice(0, spectra.shape[1])
+        rows = DataAndMetadata.new_data_and_metadata(spectra, data_descriptor=SEQUENCE)
+        source, target = (slice(0, count), whole), (slice(self._shown, self._shown + count), whole)
         self._live.document_model.update_data_item_partial(item, metadata, rows, source, target)
 
-    def _whole(self, state: RunState, stored: typing.Any) -> typing.Any:
+    def _whole(self, state: RunState, spectra: typing.Any) -> typing.Any:
         return DataAndMetadata.new_data_and_metadata(
-            np.array(stored),
+            spectra,
             intensity_calibration=COUNTS,
             dimensional_calibrations=[Calibration.Calibration(), _energy(state)],
             data_descriptor=SEQUENCE,
@@ -157,9 +161,11 @@ class LatestSpectrum(LiveItem):
         state = view.state
         assert state.spectra is not None
         self._record = state.points.latest_record
-        counts = stored_spectra(self._live.folder, state.spectra.channels)[self._record]
+        spectra = spectra_from(self._live.folder, state.spectra.channels, state.points.values(), self._record)
+        if len(spectra) == 0:  # somebody has taken it out of the folder
+            return
         xdata = DataAndMetadata.new_data_and_metadata(
-            np.array(counts),
+            spectra[0],
             intensity_calibration=COUNTS,
             dimensional_calibrations=[_energy(state)],
             metadata=self._live.about(state),

@@ -220,11 +220,11 @@ def test_a_disk_that_hangs_does_not_keep_the_instrument(hanging, tmp_path, locks
     engine = Engine(plan(), hanging, tmp_path / "run", lock_folder=locks, beam_current_pA=50.0, site=SITE)
     append = engine._recorder._log.append
 
-    def slow(*events):
+    def slow(*events, **given):
         if isinstance(events[0], ev.Measured):
             stuck.set()
             release.wait(30)
-        return append(*events)
+        return append(*events, **given)
 
     engine._recorder._log.append = slow
     engine.start()
@@ -245,10 +245,10 @@ def test_the_watchdog_guards_a_run_that_nobody_aborts(hanging, tmp_path, locks, 
     engine = Engine(plan(), hanging, tmp_path / "run", lock_folder=locks, beam_current_pA=50.0, site=SITE)
     append = engine._recorder._log.append
 
-    def slow(*events):
+    def slow(*events, **given):
         if isinstance(events[0], ev.Measured) and not release.is_set():
             release.wait(30)
-        return append(*events)
+        return append(*events, **given)
 
     engine._recorder._log.append = slow
     engine.start()
@@ -290,3 +290,39 @@ def test_halt_tells_the_instrument_nothing(hanging, tmp_path, locks):
     hanging.leave.set()
     time.sleep(0.1)
     assert {kind for kind, _ in hanging.commands[sent:]} <= {"spectrum"}  # what was in flight comes to its own end
+
+
+class _SpeechlessError(Exception):
+    def __str__(self):
+        raise RuntimeError("I cannot even say that")
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit("2"), KeyboardInterrupt(), _SpeechlessError(), Exception("\udcff\x1b[2J")]
+)
+def test_whatever_a_score_or_an_observer_raises_the_run_goes_on(error, hanging, tmp_path, locks):
+    def fail(*_):
+        raise error
+
+    given = plan(scalarizer=scoring(fail), budget=Budget(points=3))
+    engine = begin(given, hanging, tmp_path / "run", locks, observers=(fail,))
+    assert engine.join(60)
+    assert engine.status.ending == "completed", engine.status.reason
+    assert len(engine.state.measured) == 3
+    assert len(RunReader(tmp_path / "run").records) == len(engine.records)
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit("2"), KeyboardInterrupt(), _SpeechlessError(), Exception("\udcff\x1b[2J")]
+)
+@pytest.mark.parametrize("kind", ["overview", "spectrum", "set"])
+def test_whatever_an_instrument_raises_it_is_put_back(error, kind, hanging, tmp_path, locks):
+    def fail(*_):
+        raise error
+
+    setattr(hanging, kind, fail)
+    engine = begin(plan(), hanging, tmp_path / "run", locks)
+    until(lambda: engine.join(0) or engine.status.phase in ("suspended", "paused"), 30)
+    engine.abort()
+    assert engine.join(30)
+    assert ("close", None) in hanging.commands

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from autoexp import events as ev
 from autoexp.errors import AutoexpError, RunLogError
 from autoexp.journal import MAX_LINE_BYTES, line_of, parse_line
-from autoexp.runlog import EVENTS, SPECTRA, RunLog, RunReader, checked_spectra, stored_spectra
+from autoexp.runlog import EVENTS, SPECTRA, RunLog, RunReader, checked_spectra, spectra_from
 from autoexp.state import Point
 from autoexp.unfinished import close_unfinished, find_unfinished
 
@@ -471,9 +471,19 @@ def test_the_limit_of_a_line_is_that_of_the_reader():
     assert MAX_LINE_BYTES == 64_000_000
 
 
-def test_stored_spectra_are_mapped_as_they_lie(folder, tmp_path):
-    np.testing.assert_array_equal(stored_spectra(folder, CHANNELS), [spectrum_of(i, 1) for i in range(4)])
-    assert stored_spectra(tmp_path, CHANNELS).shape == (0, CHANNELS)
+def test_spectra_of_a_run_that_is_watched_lie_in_the_order_of_the_records(folder, tmp_path):
+    points = RunReader(folder).state.points.values()
+    whole = spectra_from(folder, CHANNELS, points)
+    named = [p.record for p in points if p.record is not None]
+    np.testing.assert_array_equal(whole[named], [spectrum_of(i, 1) for i in named])
+    np.testing.assert_array_equal(spectra_from(folder, CHANNELS, points, 2), whole[2:])
+    assert spectra_from(tmp_path, CHANNELS, points).shape == (0, CHANNELS)
+    data = bytearray((folder / SPECTRA).read_bytes())
+    data[4 * CHANNELS * named[-1]] ^= 1
+    (folder / SPECTRA).write_bytes(data)
+    damaged = spectra_from(folder, CHANNELS, points)
+    assert np.isnan(damaged[named[-1]]).all()
+    np.testing.assert_array_equal(damaged[: named[-1]], whole[: named[-1]])
 
 
 def test_journals_without_a_start_are_read(tmp_path):

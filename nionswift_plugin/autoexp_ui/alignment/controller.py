@@ -114,7 +114,7 @@ class BeamAlignment:
 
         def work(alignments: Alignments, spec: AlignmentSpec, stopped: threading.Event) -> None:
             _require_wanted(stopped)
-            self.looks.append(alignments.look(spec))
+            self.looks.append(alignments.look(spec, lambda: not stopped.is_set()))
 
         self._begin(_("Looking"), work)
 
@@ -123,10 +123,10 @@ class BeamAlignment:
 
         def work(alignments: Alignments, spec: AlignmentSpec, stopped: threading.Event) -> None:
             _require_wanted(stopped)
-            alignments.undo()
+            alignments.undo(lambda: not stopped.is_set())
             self.message = _("Undone: the controls are where they were before.")
             if not stopped.is_set():
-                self.looks.append(alignments.look(spec))
+                self.looks.append(alignments.look(spec, lambda: not stopped.is_set()))
 
         if self.entry:
             self._begin(_("Putting the controls back"), work)
