@@ -55,7 +55,7 @@ class Call(Generic[T]):
 
 
 def tamed(call: Callable[[], T]) -> Callable[[], T]:
-    """A call of somebody's code in which what would end the program, as ``SystemExit`` does, is an error like others."""
+    """A call of somebody's code, in which what would end the program, as ``SystemExit`` does, is a mere error."""
 
     def work() -> T:
         try:

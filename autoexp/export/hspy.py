@@ -17,7 +17,7 @@ from autoexp import events as ev
 from autoexp.export.atomic import ExportError, check_targets, replace_file
 from autoexp.export.quiet import hyperspy
 from autoexp.export.strange import only_ours
-from autoexp.runlog import RunReader
+from autoexp.runlog import CheckedSpectra, RunReader
 from autoexp.state import Point, RunState
 from autoexp.text import clean
 
