@@ -419,17 +419,24 @@ class Guardian:
         check_frame(spectrum)
         return dataclasses.replace(spectrum, energy=in_electronvolts(spectrum.energy))
 
-    def grant_exposure(self, position: Position, spec: SpectrumSpec) -> None:
+    def grant_exposure(self, position: Position, spec: SpectrumSpec, park: Callable[[Position], None]) -> None:
         """Allow one exposure and account for its dose, whatever comes of it; for those that Swift itself takes.
+
+        Args:
+            position: (y, x), fractions of the overview.
+            spec: how.
+            park: sends the probe to a position.
 
         Raises:
             LimitError, BudgetError: as :meth:`check_exposure`.
             GateClosedError: the run was ended.
+            InstrumentError: the probe is not where it was sent.
         """
         self.check_exposure(position, spec)
         self._require_open()
         self._pay("spectrum", spec.exposure_s, None)
         self.account.exposures += 1
+        self._gate.send(lambda: park(position), "parking the probe")
 
     def camera_frame(self, spec: FrameSpec) -> CameraFrame:
         """Take a frame of the camera on which the disk is seen, within limits and budget.

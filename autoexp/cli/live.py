@@ -168,12 +168,12 @@ def follow(engine: Engine, line: LiveLine, interactive: bool, ask: Callable[[str
     """Start a run and stay with it to its end.
 
     A pause that nobody asked for (a fault, a changed field) asks how to go on; with nobody there the run is finished
-    in good order.
+    in good order. A run that waits for the disk goes on by itself as soon as it can be written, so nobody is asked.
 
     Returns:
         Whether the run had to be given up because nobody was there to say how to go on.
     """
-    given_up = False
+    given_up = waiting = False
     warned = ""
     with line, Interrupts(engine, interactive, line.say) as interrupts:
         engine.start()
@@ -183,6 +183,12 @@ def follow(engine: Engine, line: LiveLine, interactive: bool, ask: Callable[[str
             if status.warning and status.warning != warned:
                 warned = status.warning
                 line.say(f"warning: {warned}")
+            if engine.waits_for_disk:
+                if not waiting:
+                    line.say(f"waiting: {status.reason}")
+                waiting = True
+                continue
+            waiting = False
             if status.phase not in ("paused", "suspended") or status.ending:
                 continue
             if not interactive:

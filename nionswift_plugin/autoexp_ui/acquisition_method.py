@@ -181,9 +181,8 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
             raise AutoexpError(_("Nothing is left to measure; ask for fewer spectra, or a smaller stride."))
         self._current = suggestions[0]
         position = self._current.position
-        self._guardian.grant_exposure(position, self._plan.spectrum)
         assert self._instrument is not None
-        self._instrument.park(position)
+        self._guardian.grant_exposure(position, self._plan.spectrum, self._instrument.park)
         self._positions.append([float(position[0]), float(position[1])])
         return {"autoexp": self.metadata()}
 

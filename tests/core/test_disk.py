@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import threading
 import time
 
 import pytest
 from helpers import plan, run, until
+from rich.console import Console
 
 from autoexp import events as ev
+from autoexp.cli.live import LiveLine, follow
 from autoexp.engine import Engine
 from autoexp.errors import RunLogError
 from autoexp.plan import Budget, DeepKernelAgent
@@ -163,6 +167,20 @@ def test_a_run_waits_for_room_and_goes_on_by_itself(instrument, tmp_path, locks)
     assert engine.status.ending == "completed"
     assert len(engine.state.measured) == POINTS
     assert any("could not be written" in warning for warning in engine.state.warnings)
+
+
+@pytest.mark.parametrize("interactive", [True, False])
+def test_whoever_watches_from_a_terminal_waits_for_the_disk_too(interactive, instrument, tmp_path, locks):
+    told = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        disk = Disk(patch, "write", 14, True)
+        engine = Engine(GIVEN, instrument, tmp_path / "run", lock_folder=locks, beam_current_pA=50.0)
+        threading.Timer(2.0, disk.mend).start()
+        line = LiveLine(Console(file=told, width=200), simulated=True)
+        given_up = follow(engine, line, interactive, lambda reason: pytest.fail(f"asked: {reason}"))
+    assert not given_up
+    assert engine.status.ending == "completed"
+    assert told.getvalue().count("waiting: The run cannot be written") == 1
 
 
 def test_a_stop_while_the_disk_is_full_gives_the_instrument_back_and_waits(instrument, tmp_path, locks):

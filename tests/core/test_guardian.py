@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -155,3 +156,33 @@ def test_site_files(tmp_path):
             SiteLimits.read(good)
     with pytest.raises(PlanError, match="cannot be read"):
         SiteLimits.read(tmp_path / "none.json")
+
+
+def test_an_exposure_that_swift_takes_passes_the_gate_too(instrument):
+    guardian = Guardian(instrument, SITE, budget=Budget(points=9), beam_current_pA=50)
+    guardian.open()
+    parked = []
+    guardian.grant_exposure((0.5, 0.5), SpectrumSpec(), parked.append)
+    assert parked == [(0.5, 0.5)]
+    assert guardian.account.exposures == 1
+    paid = guardian.account.dose_e
+
+    def fail(position):
+        raise RuntimeError("no motor")
+
+    with pytest.raises(InstrumentError, match="no motor"):
+        guardian.grant_exposure((0.5, 0.6), SpectrumSpec(), fail)
+    assert guardian.account.dose_e == pytest.approx(2 * paid)
+
+    def slow(position):
+        parked.append(position)
+        guardian.close_gate()
+        time.sleep(30)
+
+    begun = time.monotonic()
+    with pytest.raises(GateClosedError):
+        guardian.grant_exposure((0.5, 0.7), SpectrumSpec(), slow)
+    assert time.monotonic() - begun < 2
+    with pytest.raises(GateClosedError):
+        guardian.grant_exposure((0.5, 0.8), SpectrumSpec(), parked.append)
+    assert len(parked) == 2
