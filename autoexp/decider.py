@@ -157,10 +157,19 @@ def checked_prediction(prediction: object, candidates: int) -> Prediction | None
 
 @dataclass
 class _Advisor:
-    """An agent and what it has learned; a new one is made whenever settings change, so that threads never share one."""
+    """An agent and what it has learned; a new one is made whenever settings change, so that threads never share one.
+
+    Attributes:
+        agent: None until it is needed.
+        learned: ids of the points that it knows.
+        settled: so many outcomes, from the first, are among them and need not be looked at again.
+        visits: where was measured.
+        making: held while the agent is made.
+    """
 
     agent: Agent | None = None
     learned: set[int] = field(default_factory=set)
+    settled: int = 0
     visits: _Visits = field(default_factory=_Visits)
     making: threading.Lock = field(default_factory=threading.Lock)
 
@@ -280,10 +289,11 @@ class Decider:
     def _learn(self, advisor: _Advisor, state: RunState) -> Agent:
         """The advisor's agent, which then knows every outcome of ``state``."""
         agent = self._make(advisor)
-        new = [(i, outcome) for i, outcome in state.outcomes if i not in advisor.learned]
+        new = [(i, outcome) for i, outcome in state.outcomes.since(advisor.settled) if i not in advisor.learned]
         if new:
             agent.ingest([outcome for _, outcome in new])
             advisor.learned |= {i for i, _ in new}
+        advisor.settled = max(advisor.settled, len(state.points.learned))
         return agent
 
     def _make(self, advisor: _Advisor) -> Agent:

@@ -17,6 +17,7 @@ BENCHMARKS = {
     "hanging": ("hanging",),
     "plugin": ("importing", "event_loop"),
     "decisions": ("decision", "steering", "scaling", "memory"),
+    "late": ("late",),
     "growth": ("growth",),
 }
 """Functions by their modules, which are only imported when they are wanted."""

@@ -2,27 +2,25 @@
 
 import sys
 
-import numpy as np
-
 from autoexp import events as ev
 from autoexp.runlog import RunReader
-from autoexp.state import fold
 
 
 def main(folder):
     """Print what a run holds."""
     reader = RunReader(folder)
-    state = fold(reader.records)
+    state = reader.state
 
     print(f"{state.run_id}: {state.finished.ending if state.finished else 'not finished'}")
     for point in state.measured[:3]:
         print(f"  {point.id + 1}: {point.position}, {point.value:.4g} ± {point.noise:.2g}; {point.reason}")
 
-    spectra = reader.spectra()  # (n, E), mapped from disk
-    opened = state.spectra
-    energy_eV = opened.offset + opened.scale * np.arange(opened.channels)
     best = state.best()
-    print(f"  best: point {best.id + 1}, its maximum at {energy_eV[spectra[best.record].argmax()]:.2f} eV")
+    found = reader.checked([best])  # each spectrum is compared with its checksum
+    for point, counts in zip(found.points, found.counts, strict=True):
+        print(f"  best: point {point.id + 1}, its maximum at {state.spectra.energy[counts.argmax()]:.2f} eV")
+    for point in found.damaged:
+        print(f"  best: point {point.id + 1}; its spectrum is damaged")
 
     overview = reader.array(state.prepared.overview)
     print(f"  overview {overview.shape}, {state.prepared.fov_nm} nm")
