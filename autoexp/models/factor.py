@@ -3,6 +3,10 @@
 It lives in the memory of the processor, or of a GPU where one is found and there are enough candidates to be worth the
 way there and back. All that is left in the posterior itself is of the size of the measured points, or one number for
 each candidate.
+
+V may be kept in single precision, but is computed, and summed over, in double precision or nearly so. What is lost in a
+sum over many rows is divided by the next pivot, and goes on from row to row: after 1,900 points the error of a map was
+2.7 times what it should have been.
 """
 
 from __future__ import annotations
@@ -24,9 +28,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BLOCK = 2**18
+BLOCK = 2**17
 """Kernel values computed at once by a processor: about what its own cache holds."""
-GPU_BLOCK = 2**26
+AT_ONCE = 8
+"""Rows of V that are summed up in its own precision, before that goes into a sum in double precision."""
+GPU_BLOCK = 2**25
 """Kernel values computed at once by a GPU, several times over while the views are added up: a gigabyte or two."""
 TALL = 512
 """Rows of L⁻¹ in one product: what lies above its diagonal is zero, and from twice as many rows on not multiplied."""
@@ -108,7 +114,7 @@ class HostFactor:
         views: (N, d_v) of all candidates, one array for each view.
         hyper: hyperparameters.
         count: measured points to make room for.
-        dtype: of V; sums over it are float64.
+        dtype: of V.
     """
 
     def __init__(self, views: tuple[Floats, ...], hyper: Hyperparameters, count: int, dtype: npt.DTypeLike):
@@ -119,21 +125,26 @@ class HostFactor:
     def condition(self, rows: Rows, inverse: Array, beta: Array) -> tuple[Array, Array]:
         n, total = len(rows), self._V.shape[1]
         mean, explained = np.zeros(total), np.zeros(total)
-        inverse, beta = inverse.astype(self._V.dtype), beta.astype(self._V.dtype)
         for part in _blocks(total, n, BLOCK):
-            kernel, V = self._kernel(rows, part), self._V[:n, part]
+            kernel = self._kernel(rows, part)
+            V = np.empty_like(kernel)
             for top in range(0, n, TALL):
                 below = min(top + TALL, n)
                 np.matmul(inverse[top:below, :below], kernel[:below], out=V[top:below])
             mean[part] = beta @ V
             explained[part] = np.einsum("nc,nc->c", V, V)
+            self._V[:n, part] = V
         return mean, explained
 
     def direction(self, n: int, row: int, weights: Array) -> Any:
-        found = np.empty(self._V.shape[1], self._V.dtype)
+        found = np.empty(self._V.shape[1])
         weights = weights.astype(self._V.dtype)
         for part in _blocks(len(found), 1, BLOCK):
-            np.subtract(self._kernel([row], part)[0], weights @ self._V[:n, part], out=found[part])
+            left = self._kernel([row], part)[0]
+            for top in range(0, n, AT_ONCE):
+                some = slice(top, min(top + AT_ONCE, n))
+                left -= weights[some] @ self._V[some, part]
+            found[part] = left
         return found
 
     def append(self, n: int, direction: Any, pivot: float) -> Array:
@@ -141,16 +152,17 @@ class HostFactor:
             larger = np.empty((room_for(n + 1), self._V.shape[1]), self._V.dtype)
             larger[:n] = self._V
             self._V = larger
-        np.divide(direction, pivot, out=self._V[n])
-        return np.asarray(self._V[n], dtype=np.float64)
+        v = np.asarray(direction / pivot)
+        self._V[n] = v
+        return v
 
     def columns(self, n: int, columns: Rows) -> Floats:
         return np.asarray(self._V[:n, columns])
 
     def _kernel(self, rows: Rows, part: slice) -> Floats:
         """k(x, c) between measured points and a block of candidates."""
-        X = tuple(np.asarray(view[rows], dtype=self._V.dtype) for view in self._views)
-        return covariance(X, tuple(np.asarray(view[part], dtype=self._V.dtype) for view in self._views), self._hyper)
+        X = tuple(np.asarray(view[rows], dtype=np.float64) for view in self._views)
+        return covariance(X, tuple(np.asarray(view[part], dtype=np.float64) for view in self._views), self._hyper)
 
 
 class TorchFactor:
@@ -180,7 +192,7 @@ class TorchFactor:
     def condition(self, rows: Rows, inverse: Array, beta: Array) -> tuple[Array, Array]:
         n, total = len(rows), self._V.shape[1]
         mean, explained = np.zeros(total), np.zeros(total)
-        on_device = self._put(inverse), self._put(beta)
+        on_device = self._put(inverse, np.float64), self._put(beta, np.float64)
         for part in _blocks(total, n, GPU_BLOCK):
             V = on_device[0] @ self._kernel(rows, part)
             self._V[:n, part] = V
@@ -189,10 +201,10 @@ class TorchFactor:
         return mean, explained
 
     def direction(self, n: int, row: int, weights: Array) -> Any:
-        found = self._V.new_empty(self._V.shape[1])
-        on_device = self._put(weights)
-        for part in _blocks(len(found), 1, GPU_BLOCK):
-            found[part] = self._kernel([row], part)[0] - on_device @ self._V[:n, part]
+        found = self._torch.empty(self._V.shape[1], dtype=self._torch.float64, device=self._device)
+        on_device = self._put(weights, np.float64)
+        for part in _blocks(len(found), n, GPU_BLOCK):
+            found[part] = self._kernel([row], part)[0] - on_device @ self._V[:n, part].double()
         return found
 
     def append(self, n: int, direction: Any, pivot: float) -> Array:
@@ -200,8 +212,9 @@ class TorchFactor:
             larger = self._empty(room_for(n + 1))
             larger[:n] = self._V
             self._V = larger
-        self._V[n] = direction / pivot
-        return np.asarray(self._V[n].cpu().numpy(), dtype=np.float64)
+        v = direction / pivot
+        self._V[n] = v
+        return np.asarray(v.cpu().numpy())
 
     def columns(self, n: int, columns: Rows) -> Floats:
         return np.asarray(self._V[:n][:, self._torch.as_tensor(columns, device=self._device)].cpu().numpy())
@@ -209,16 +222,16 @@ class TorchFactor:
     def _kernel(self, rows: Rows, part: slice) -> torch.Tensor:
         """The covariance of ``autoexp.models.kernel``, on the device."""
         at = self._torch.as_tensor(np.asarray(rows, dtype=np.int64), device=self._device)
-        total: torch.Tensor = self._V.new_zeros((len(rows), part.stop - part.start))
+        total = self._torch.zeros(len(rows), part.stop - part.start, dtype=self._torch.float64, device=self._device)
         for view, variance, length in zip(self._views, self._hyper.variance, self._hyper.length, strict=True):
-            x, c = view[at], view[part]
+            x, c = view[at].double(), view[part].double()
             squared = ((x * x).sum(1)[:, None] + (c * c).sum(1)[None]).addmm_(x, c.T, alpha=-2).clamp_(min=0)
             t = squared.mul_(5 / float(length) ** 2).sqrt_()
             total += float(variance) * (1 + t + t * t / 3) * (-t).exp()
         return total
 
-    def _put(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        return self._torch.from_numpy(np.array(array, dtype=self._dtype)).to(self._device)
+    def _put(self, array: npt.NDArray[Any], dtype: npt.DTypeLike | None = None) -> torch.Tensor:
+        return self._torch.from_numpy(np.array(array, dtype=dtype or self._dtype)).to(self._device)
 
     def _empty(self, rows: int) -> torch.Tensor:
         return self._torch.empty((rows, len(self._views[0])), dtype=self._views[0].dtype, device=self._device)

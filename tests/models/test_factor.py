@@ -10,6 +10,7 @@ import pytest
 from autoexp.models import factor as module
 from autoexp.models import posterior as posterior_module
 from autoexp.models.factor import HostFactor, TorchFactor, factor, has_gpu
+from autoexp.models.kernel import Hyperparameters, prior_draw
 from autoexp.models.posterior import Posterior
 
 
@@ -147,3 +148,26 @@ def test_on_a_gpu(problem, monkeypatch):
     monkeypatch.setattr(module, "GPU_FROM", 0)
     assert isinstance(factor(problem.views, problem.hyper, 5, np.float64), TorchFactor)
     assert_equal(learned(problem), expected, 1e-9)
+
+
+@pytest.mark.parametrize("device", ["host", "torch"])
+def test_single_precision_is_as_good_as_double_after_a_thousand_points(device, monkeypatch):
+    """Smooth targets with little noise, the first third conditioned and the others learned one by one."""
+    if device == "torch":
+        pytest.importorskip("torch")
+        on_torch(monkeypatch)
+    hyper = Hyperparameters(np.array([1.0, 0.5]), np.array([20.0, 20.0]), 5e-4)
+    rng = np.random.default_rng(0)
+    views = tuple(v / np.sqrt(v.var(0).sum()) for v in (rng.uniform(0, 1, (1500, d)) for d in (2, 3)))
+    truth = prior_draw(views, hyper, rng)
+    rows = rng.permutation(1500)[:1200]
+    y, noise = truth[rows] + 0.02 * rng.standard_normal(1200), np.full(1200, 1e-4)
+    made = {}
+    for dtype in (np.float32, np.float64):
+        made[dtype] = Posterior(views, hyper, rows[:400], y[:400], noise[:400], dtype, more=800)
+        for i in range(400, 1200):
+            made[dtype].observe(int(rows[i]), y[i], noise[i])
+    single, double = made[np.float32], made[np.float64]
+    std = np.sqrt(double.variance)
+    assert np.sqrt(np.mean(((single.mean - double.mean) / std) ** 2)) < 0.07
+    assert np.abs(np.sqrt(single.variance) / std - 1).mean() < 0.01
