@@ -74,7 +74,7 @@ EXPOSURE_S = 0.05
 
 
 def late() -> list[Row]:
-    """2,000 measured among 100,000 candidates, with a refit made beside; and the error of a map, summed up and exact."""
+    """2,000 measured among 100,000 candidates, with a refit beside; and the error of a map, summed up and exact."""
     found = _probed(SIDE, POINTS, STEPS)
     what = f"decision, {found['candidates']:,.0f} candidates, 2,000 measured, a refit beside it, longest of {STEPS}"
     said = f"{in_words(found['taken'])}, {found['peak_gb']:.1f} GB"
