@@ -121,7 +121,7 @@ class RecordedSpecimen(Specimen):
 
 def _squeezed(signal: Signal) -> Signal:
     """The signal without dimensions of length one."""
-    kept = [k for k, length in enumerate(signal.data.shape) if length > 1]
+    kept = [k for k, length in enumerate(signal.data.shape) if length != 1]
     return Signal(signal.data.squeeze(), tuple(signal.axes[k] for k in kept), signal.datum)
 
 
