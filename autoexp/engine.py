@@ -110,25 +110,24 @@ class Engine:
         self._cut_short: ev.Ending | None = None
         self._trouble = DiskTrouble(self._given_up, self._show_trouble)
         self._recorder = Recorder(folder, observers, self._trouble.wait, self._given_up)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._recorder.close)
             self.plan = _plan_for(self._recorder, plan)
-        except RunLogError:
-            self._recorder.close()
-            raise
+            self._guardian = Guardian(
+                instrument,
+                site,
+                self.plan.limits,
+                self.plan.budget,
+                beam_current_pA=beam_current_pA,
+                on_move=lambda name, now, value: self._recorder.append(ev.Moving(name=name, before=now, value=value)),
+                on_expose=self._expose,
+            )
+            self._lock = InstrumentLock(instrument.identity, holder, lock_folder)
+            undo.pop_all()
         self._resumed = bool(self.state.run_id)
         self._begun = False
         self._overview = overview
-        self._guardian = Guardian(
-            instrument,
-            site,
-            self.plan.limits,
-            self.plan.budget,
-            beam_current_pA=beam_current_pA,
-            on_move=lambda name, now, value: self._recorder.append(ev.Moving(name=name, before=now, value=value)),
-            on_expose=self._expose,
-        )
         self._task = SpectroscopyTask(self._guardian, self.plan.spectrum)
-        self._lock = InstrumentLock(instrument.identity, holder, lock_folder)
         self._upkeep = Upkeep(self._guardian, self.plan, self._recorder.append, lambda: len(self._commands) == 0)
         self._decider: Decider | None = None
         self._thread: threading.Thread | None = None

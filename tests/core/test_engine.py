@@ -30,6 +30,7 @@ from autoexp.plan import (
 from autoexp.runlog import RunReader
 from autoexp.scalarizers import Edge, PeakPosition, Window
 from autoexp.state import fold
+from autoexp.testing import FaultyInstrument
 
 
 def test_a_run_measures_its_budget_and_saves_everything(instrument, tmp_path, locks):
@@ -400,3 +401,14 @@ def test_a_stopping_rule_ends_the_run_and_says_why(instrument, tmp_path, locks):
     assert engine.status.ending == "completed"
     assert "the chance of anything higher than the best" in engine.status.reason
     assert len(engine.state.measured) < 60
+
+
+def test_an_engine_that_cannot_be_made_leaves_the_folder_free(instrument, tmp_path, locks):
+    class Nameless(FaultyInstrument):
+        @property
+        def identity(self):
+            raise OSError("the driver is not loaded")
+
+    with pytest.raises(OSError, match="not loaded"):
+        Engine(plan(), Nameless(instrument), tmp_path / "run", lock_folder=locks)
+    assert run(plan(), instrument, tmp_path / "run", locks).status.ending == "completed"
