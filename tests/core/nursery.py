@@ -1,0 +1,84 @@
+"""Runs in processes that may be killed, forked from one in which everything is imported already.
+
+Run as a program, ``nursery.py``, not as a module of tests. It reads one JSON line for each run to begin, answers with the
+number of its process, and with another line once it has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import sys
+
+from autoexp.engine import Engine
+from autoexp.errors import AutoexpError
+from autoexp.limits import ControlLimits, SiteLimits
+from autoexp.plan import Plan
+from autoexp.testing import DirectInstrument, FaultyInstrument
+from virtual_stem.microscope import VirtualMicroscope
+from virtual_stem.specimens import make_specimen
+
+SITE = SiteLimits(controls={name: ControlLimits(low=-0.15, high=0.15) for name in ("CAperture.y", "CAperture.x")})
+REFUSED = 3
+
+
+class Witness(FaultyInstrument):
+    """Writes down each exposure, in seconds, before it begins: that is what reaches the specimen at most."""
+
+    def __init__(self, microscope, path):
+        super().__init__(DirectInstrument(microscope))
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def _exposes(self, kind, seconds, position=None):
+        os.write(self._file, (json.dumps([kind, seconds, position]) + "\n").encode())
+
+    def overview(self, spec):
+        self._exposes("overview", spec.time_s)
+        return super().overview(spec)
+
+    def spectrum(self, position, spec):
+        self._exposes("spectrum", spec.exposure_s, position)
+        return super().spectrum(position, spec)
+
+    def camera_frame(self, spec):
+        self._exposes("frame", spec.exposure_s)
+        return super().camera_frame(spec)
+
+
+def live(given, specimen):
+    """One run, on the thread of this process; its exit code says how it went."""
+    microscope = VirtualMicroscope(specimen, time_scale=given["time_scale"])
+    instrument = Witness(microscope, given["witness"])
+    plan = Plan.from_json(given["plan"]) if given["plan"] else None
+    folder, locks = pathlib.Path(given["folder"]), pathlib.Path(given["locks"])
+    try:
+        engine = Engine(plan, instrument, folder, lock_folder=locks, beam_current_pA=given["pA"], site=SITE)
+    except AutoexpError:
+        return REFUSED
+    os.write(1, b'"made"\n')
+    engine.run()
+    return 0 if engine.error is None else REFUSED if isinstance(engine.error, AutoexpError) else 1
+
+
+def main():
+    """Fork a process for each line that is read."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    specimen = make_specimen("plasmonic", 0)
+    for line in sys.stdin:
+        given = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                code = live(given, specimen)
+            finally:
+                os._exit(code)
+        os.write(1, f"{child}\n".encode())
+        _, status = os.waitpid(child, 0)
+        os.write(1, (json.dumps({"ended": os.waitstatus_to_exitcode(status)}) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
