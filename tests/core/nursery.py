@@ -1,7 +1,7 @@
 """Runs in processes that may be killed, forked from one in which everything is imported already.
 
-Run as a program, ``nursery.py``, not as a module of tests. It reads one JSON line for each run to begin, answers with the
-number of its process, and with another line once it has ended.
+A program, not a module of tests. It reads one JSON line for each run to begin, answers with the number of its process,
+and with another line once it has ended.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment of runs that align, look for drift and measure: the account never says less than was delivered."""
+"""SIGKILL at any moment of runs that align, look for drift and measure: nothing delivered is missing in the account."""
 
 from __future__ import annotations
 
