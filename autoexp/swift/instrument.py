@@ -35,7 +35,8 @@ from autoexp.plan import FrameSpec, OverviewSpec, SpectrumSpec
 from autoexp.swift import imagers
 from autoexp.swift.stream import acquire_frame
 
-DRAW_S = 2.0
+DRAW_S, LAST_DRAW_S = 2.0, 0.3
+"""How long the last move of the probe may take to be drawn before the next; before it is put back there is less time."""
 GRACE_S = 5.0
 
 WhenDrawn = Callable[[Callable[[], None]], object]
@@ -144,7 +145,7 @@ class SwiftInstrument:
         put_back("scan parameters", lambda: scan.set_current_frame_parameters(found["scan parameters"]))
         put_back("camera parameters", lambda: camera.set_current_frame_parameters(found["camera parameters"]))
         put_back("subscan", lambda: setattr(scan, "subscan_enabled", found["subscan"]))
-        put_back("probe position", lambda: self._move_probe(found["probe position"]))
+        put_back("probe position", lambda: self._move_probe(found["probe position"], LAST_DRAW_S))
         if found["scan playing"]:
             put_back("scan", scan.start_playing)
         if found["camera playing"]:
@@ -265,8 +266,8 @@ class SwiftInstrument:
         self._move_probe(Geometry.FloatPoint(y=position[0], x=position[1]))
         self._require_probe_at(position)
 
-    def _move_probe(self, point: typing.Any) -> None:
-        self._drawn.wait(DRAW_S)
+    def _move_probe(self, point: typing.Any, patience_s: float = DRAW_S) -> None:
+        self._drawn.wait(patience_s)
         self._stem.set_probe_position(point)
         if self._when_drawn is not None:
             self._drawn = threading.Event()

@@ -89,6 +89,8 @@ class Policy:
                 "A learned policy is kept as safetensors, which is not installed. Install it with: "
                 "pip install 'nionswift-autoexp[rl]'"
             ) from error
+        if not (folder / CARD).exists():
+            raise PlanError(f"There is no policy in {shown(folder)}: it has no {CARD}. Give the folder of a trained one.")
         what = f"The policy in {shown(folder)} cannot be read"
         try:
             card = read_json(folder / CARD, "Its card", MAX_CARD_BYTES, follow=False)

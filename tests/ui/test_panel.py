@@ -352,7 +352,7 @@ def test_closing_the_window_during_a_run_puts_the_instrument_back(make_window):
         window.handler.handle_start(None)
         window.until(lambda: window.experiment.status.points >= 3)
         engine = window.experiment.engine
-    assert engine.status.ending == "aborted"
+    assert engine.status.ending == "aborted", engine.status.reason
     assert controller.probe_position == before
 
 
