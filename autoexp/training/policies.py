@@ -90,7 +90,7 @@ class Policy:
                 "pip install 'nionswift-autoexp[rl]'"
             ) from error
         if not (folder / CARD).exists():
-            raise PlanError(f"There is no policy in {shown(folder)}: it has no {CARD}. Give the folder of a trained one.")
+            raise PlanError(f"There is no policy in {shown(folder)}: it has no {CARD}. Name another folder.")
         what = f"The policy in {shown(folder)} cannot be read"
         try:
             card = read_json(folder / CARD, "Its card", MAX_CARD_BYTES, follow=False)
