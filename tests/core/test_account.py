@@ -10,7 +10,7 @@ import pytest
 from helpers import Stepper, plan, run, until
 
 from autoexp import events as ev
-from autoexp.account import usable_current
+from autoexp.account import Account, usable_current
 from autoexp.engine import Engine
 from autoexp.errors import BadFrameError, GateClosedError, InstrumentError
 from autoexp.guardian import Guardian
@@ -197,7 +197,7 @@ def test_the_exposure_that_the_camera_tells_is_what_is_paid(plasmonic, tmp_path,
 
 def test_a_camera_that_tells_nonsense_of_its_exposure_is_not_believed(plasmonic, tmp_path, locks):
     class Odd(Witness):
-        told = iter([math.nan, "long", -3, None, True, [1]] * 3)
+        told = iter([math.nan, 0.001, "long", -3, None, True, [1]] * 3)
 
         def spectrum(self, position, spec):
             told = {"hardware_source": {"exposure": next(self.told)}}
@@ -285,6 +285,17 @@ def test_the_time_that_the_beam_stands_is_kept_apart(witness, tmp_path, locks):
     state = fold(RunReader(tmp_path / "run").records)
     assert 0.5 < state.stood_s < state.elapsed_s
     assert state.dose_e == engine._guardian.account.dose_e
+
+
+def test_the_beam_that_was_moved_on_does_not_stand_any_more():
+    account = Account(BEAM_PA)
+    assert account.moved_on(1.0) == 0
+    account.stand(2.0)
+    assert account.moved_on(3.5) == 1.5
+    assert account.moved_on(9.0) == 0
+    account.stand(10.0)
+    assert account.moved_on(9.0) == 0, "a clock that goes back"
+    assert account.stood_s == 1.5
 
 
 def test_what_cannot_be_written_down_is_not_exposed(witness):

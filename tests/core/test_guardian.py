@@ -72,6 +72,23 @@ def test_no_control_ever_leaves_its_limits(asks, plasmonic):
     assert {n: instrument.get(n) for n in before} == pytest.approx(before, abs=2e-11, rel=0)
 
 
+def test_a_control_moves_no_faster_than_its_rate(instrument):
+    clock = Clock()
+    guardian = Guardian(instrument, SITE, clock=clock, sleep=clock.sleep)
+    guardian.open()
+    guardian.move("C10", 1e-7)
+    clock.sleep(0.4)
+    with pytest.raises(LimitError, match="wait and ask again"):
+        guardian.move("C10", 2e-7)
+    assert instrument.get("C10") == pytest.approx(1e-7)
+    clock.sleep(0.2)
+    guardian.move("C10", 2e-7)
+    begun = clock()
+    guardian.await_rate("C10", 0.0)
+    assert clock() - begun == pytest.approx(1.0, rel=0.05)
+    guardian.move("C10", 0.0)
+
+
 def test_exposures_outside_what_is_allowed_never_reach_the_instrument(instrument):
     guardian = Guardian(instrument, SITE, UserLimits(max_exposure_s=0.5), Budget(points=2), beam_current_pA=50)
     with pytest.raises(GuardianError, match="not been taken over"):
