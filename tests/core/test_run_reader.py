@@ -55,7 +55,7 @@ def damaged(folder):
     for point, counts in zip(checked.points, checked.counts, strict=True):
         assert counts.tobytes() == spectrum_of(point.id, 1).tobytes()
     for point in points_of(reader):
-        served = [c for p, c in zip(checked.points, checked.counts, strict=True) if p == point]
+        served = [c for p, c in zip(checked.points, checked.counts, strict=True) if p.id == point.id]
         row = reader.spectra()[point.record] if point.record < len(reader.spectra()) else None
         assert row is None or np.isnan(row).all() or (served and row.tobytes() == served[0].tobytes())
     ids = [p.id for p in checked.damaged]
