@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from autoexp.plan import ELECTRONS_PER_PICOAMPERE_SECOND
 
 LONGER = 1.1
@@ -77,10 +79,20 @@ class Account:
         return stood_s
 
 
-def usable_current(*currents_pA: float | None) -> float | None:
+def usable_current(*currents_pA: object) -> float | None:
     """The first of some beam currents that is a finite number above zero; None if none is.
 
     Only such a current counts electrons: with any other a limit on the dose would be accepted and never reached.
     """
-    numbers = (c for c in currents_pA if isinstance(c, int | float) and not isinstance(c, bool))
-    return next((float(c) for c in numbers if math.isfinite(c) and c > 0), None)
+    return next((c for current in currents_pA if (c := _positive(current)) is not None), None)
+
+
+def _positive(current: object) -> float | None:
+    """A number of any kind, numpy's too, as a float above zero; None if it is none."""
+    if current is None or isinstance(current, bool | str | bytes) or (isinstance(current, np.ndarray) and current.ndim):
+        return None
+    try:
+        number = float(current)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None

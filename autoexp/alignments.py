@@ -12,23 +12,27 @@ import datetime
 import pathlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 from autoexp import events as ev
 from autoexp.agents.aligner import Aligner, MakeAligner
-from autoexp.errors import AbortedError, GateClosedError, InstrumentError
+from autoexp.errors import AbortedError, GateClosedError, InstrumentError, RunLogError
 from autoexp.guardian import Guardian
 from autoexp.instrument import Instrument
 from autoexp.limits import SiteLimits, check_controls
 from autoexp.lock import InstrumentLock
 from autoexp.models.response import Belief
 from autoexp.plan import AlignmentSpec
-from autoexp.runlog import EVENTS, RunLog, RunReader, is_locked
+from autoexp.runlog import EVENTS, RunLog, is_locked, read_events
 from autoexp.tasks.alignment import Alignment, AlignmentTask, Look
 
 FOLDER = "alignments"
 IDLE_S = 30.0
 """An alignment of which nothing is heard for so long is taken to hang."""
+RECENT_DAYS = 7
+"""The journals of so many days, the latest on which anything was moved, tell what is still to be put back."""
+ACCEPTED = "accepted as it is"
 
 
 class Alignments:
@@ -100,8 +104,9 @@ class Alignments:
             found = task.run()
             journal.append(found.event())
             if found.success:
-                self.entries.append({name: guardian.found[name] for name in spec.controls})
-                guardian.keep()
+                before = {name: guardian.found[name] for name in spec.controls}
+                _keep(guardian, journal)
+                self.entries.append(before)
         return found
 
     def check(self, spec: AlignmentSpec) -> None:
@@ -149,24 +154,34 @@ class Alignments:
         if not self.entries:
             raise InstrumentError("There is no alignment to undo.")
         _require_wanted(wanted)
-        with self._taken_over(None, "undo") as (guardian, _journal):
+        with self._taken_over(None, "undo") as (guardian, journal):
             problems = guardian.put_back(self.entries[-1])
             if not problems:
-                guardian.keep()
+                _keep(guardian, journal, self.entries[-1])
         if problems:
             raise InstrumentError("; ".join(problems))
         self.entries.pop()
 
     def accept(self) -> None:
-        """Forget how the controls were before."""
+        """Forget how the controls were before.
+
+        Raises:
+            DiskError: that cannot be written down, so nothing is forgotten.
+        """
+        if self.entries:
+            with self._journal() as journal:
+                journal.append(ev.Aligned(success=True, reason=ACCEPTED, frames=0))
         self.entries.clear()
 
     def recover(self) -> bool:
-        """Whether an alignment of this instrument was cut off before it put anything back; then undo does that."""
-        found = self._cut_off()
-        if found is not None:
+        """Whether controls stand where alignments that were cut off have left them; then undo puts them back.
+
+        Raises:
+            RunLogError: a journal of the last days cannot be read.
+        """
+        if (found := self._cut_off()) and found not in self.entries:
             self.entries.append(found)
-        return found is not None
+        return bool(found)
 
     def displace(self, values: dict[str, float]) -> None:
         """Move controls, through the guardian: to practise, or to test.
@@ -174,16 +189,17 @@ class Alignments:
         Raises:
             AutoexpError: that is not allowed, or cannot be done.
         """
-        with self._taken_over(None, "displaced") as (guardian, _journal):
+        with self._taken_over(None, "displaced") as (guardian, journal):
             for name, value in values.items():
+                guardian.await_rate(name, value)
                 guardian.move(name, value)
-            guardian.keep()
+            _keep(guardian, journal)
 
     # --- taking over and giving back
 
     @contextlib.contextmanager
     def _taken_over(self, spec: AlignmentSpec | None, reason: str) -> Iterator[tuple[Guardian, RunLog]]:
-        with self._journal() as journal, InstrumentLock(self.instrument.identity, self._holder, self._lock_folder):
+        with InstrumentLock(self.instrument.identity, self._holder, self._lock_folder), self._journal() as journal:
             guardian = self._guardian = Guardian(
                 self.instrument,
                 self.site,
@@ -234,22 +250,63 @@ class Alignments:
         with RunLog(self._root / datetime.date.today().isoformat()) as journal:
             yield journal
 
-    def _cut_off(self) -> dict[str, float] | None:
-        """The controls as they were found by the latest alignment, if that never came to putting them back."""
-        days = sorted(self._root.glob(f"*/{EVENTS}"))
-        if not days or is_locked(days[-1].parent):
-            return None
-        found: dict[str, float] | None = None
-        moved: set[str] = set()
-        for record in RunReader(days[-1].parent).records:
-            match record.event:
-                case ev.Snapshot(controls=controls):
-                    found, moved = controls, set()
-                case ev.Moving(name=name):
-                    moved.add(name)
-                case ev.Restored():
-                    found = None
-        return {n: v for n, v in found.items() if n in moved} or None if found is not None else None
+    def _cut_off(self) -> dict[str, float]:
+        """Where controls were found that were never put back, though nobody wanted them to stay."""
+        days = sorted(path.parent for path in self._root.glob(f"*/{EVENTS}"))[-RECENT_DAYS:]
+        if not days or is_locked(days[-1]):
+            return {}
+        owed = _Owed(self.site)
+        for day in days:
+            records, damaged = read_events(day)
+            if damaged and not records and day != days[-1]:
+                raise RunLogError(f"The journal {day} cannot be read.")
+            for record in records:
+                owed.hear(record.event)
+        return owed.values
+
+
+class _Owed:
+    """What alignments owe: where the controls were found that they moved and neither put back nor were to leave there.
+
+    Args:
+        site: its limits tell when two values of a control are the same.
+    """
+
+    def __init__(self, site: SiteLimits):
+        self._site = site
+        self._left: dict[str, float] = {}  # by those before
+        self._moved: dict[str, float] = {}  # by this one
+        self._found: dict[str, float] = {}
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Of the controls, as they are to be put back."""
+        return self._moved | self._left  # whoever found one first found it in its place
+
+    def hear(self, event: ev.Event) -> None:
+        """Follow a journal."""
+        match event:
+            case ev.AlignmentBegun():
+                self._left, self._moved = self.values, {}
+            case ev.Snapshot(controls=controls):  # as they are found, or are to stay
+                self._found, self._moved = controls, {}
+                self._left = {n: v for n, v in self._left.items() if not self._stands(n, v)}
+            case ev.Moving(name=name) if name in self._found:
+                self._moved.setdefault(name, self._found[name])
+            case ev.Restored(problems=[]):
+                self._moved = {}
+            case ev.Aligned(reason=reason) if reason == ACCEPTED:
+                self._left, self._moved = {}, {}
+
+    def _stands(self, name: str, value: float) -> bool:
+        limits = self._site.controls.get(name)
+        tolerance = limits.readback_tolerance if limits else 0.0
+        return name in self._found and abs(self._found[name] - value) <= tolerance
+
+
+def _keep(guardian: Guardian, journal: RunLog, values: Mapping[str, float] = MappingProxyType({})) -> None:
+    """The controls are to stay where they are: they were brought there, some to given values, on purpose."""
+    guardian.keep(lambda controls: _write(journal, ev.Snapshot(controls=controls | dict(values))))
 
 
 def _write(journal: RunLog, event: ev.Event) -> None:

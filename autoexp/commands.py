@@ -12,6 +12,7 @@ from autoexp import events as ev
 Command = ev.Verb | ev.Steering
 URGENT: tuple[ev.Verb, ...] = ("halt", "abort", "stop", "pause")
 """Verbs that overtake whatever waits, the most urgent first."""
+OPPOSITES: dict[str, tuple[Hashable, ...]] = {"pause": (("verb", "resume"),), "resume": (("verb", "pause"),)}
 
 
 class CommandQueue:
@@ -19,7 +20,8 @@ class CommandQueue:
 
     A thousand clicks a second on one slider leave one command: a newer one of the same parameter replaces the older.
     An Undo stands between: what was asked for before it is not replaced by what comes after it, or it would take back
-    something else than what the operator saw. Verbs always find room, and the urgent ones overtake the rest.
+    something else than what the operator saw. Verbs always find room, and the urgent ones overtake the rest; of Pause
+    and Resume the one that was given last counts.
 
     Args:
         capacity: steering commands on different parameters that may wait; more are refused.
@@ -43,7 +45,8 @@ class CommandQueue:
             key = self._key(command)
             if not isinstance(command, str) and key not in self._waiting and self._changes() >= self._capacity:
                 return False
-            self._waiting.pop(key, None)
+            for replaced in (key, *OPPOSITES.get(command, ())) if isinstance(command, str) else (key,):
+                self._waiting.pop(replaced, None)
             self._waiting[key] = command
             self._arrived.notify_all()
             return True

@@ -10,6 +10,7 @@ import functools
 import math
 import numbers
 import time
+import weakref
 from collections.abc import Callable, Mapping
 
 from autoexp.errors import GateClosedError, InstrumentError, LimitError, ReadbackError
@@ -22,6 +23,10 @@ REST_S = 0.1
 """So soon a wait notices that the gate was closed."""
 MOST_STEPS = 1000
 """Steps in which a control is put back, at most."""
+FOLLOWED_STEPS = 20
+"""After so many steps, and after the first, it is seen whether a control that is put back follows."""
+LAGS_S = (0.1, 0.2, 0.4)
+"""So much later it is looked again."""
 PUT_BACK_S = 120.0
 """Time that putting back takes, at most."""
 
@@ -64,7 +69,7 @@ class Controls:
         self._clock = clock
         self._sleep = sleep
         self._found: dict[str, float] = {}
-        self._last_move_s: dict[str, float] = {}
+        self._last_move_s = _moved_before(instrument)
 
     @property
     def found(self) -> dict[str, float]:
@@ -79,9 +84,11 @@ class Controls:
         """
         self._found = {name: self._read_twice(name) for name in self.site.controls}
 
-    def keep(self) -> None:
-        """Take the controls as they are now for those to go back to."""
-        self._found = {name: self.value(name) for name in self._found}
+    def keep(self, write: Callable[[dict[str, float]], None]) -> None:
+        """Take the controls as they are now for those to go back to, once that is written down."""
+        now = {name: self.value(name) for name in self._found}
+        write(dict(now))
+        self._found = now
 
     def remember(self, found: Mapping[str, float]) -> None:
         """Go back to controls as a run that was cut off had found them.
@@ -166,31 +173,44 @@ class Controls:
         nor in larger steps or faster. It ends after :data:`MOST_STEPS` steps of a control, and :data:`PUT_BACK_S`.
         """
         until_s = time.monotonic() + PUT_BACK_S
-        wanted = self._found if values is None else values
-        return [problem for name, value in wanted.items() if (problem := self._put_back(name, value, until_s))]
-
-    def _put_back(self, name: str, value: float, until_s: float) -> str | None:
-        try:
-            limits = self.listed(name)
-            for _ in range(2):
+        left = dict(self._found if values is None else values)
+        problems: dict[str, str] = {}
+        for _ in range(2):
+            moved = {}
+            for name, value in left.items():
+                try:
+                    if self._goes_back(name, value, until_s):
+                        moved[name] = value
+                except Exception as error:  # a device may raise anything; the other controls still have their turn
+                    problems[name] = f"{name} could not be set back to {value:g}: {str(error).rstrip('.')}"
+            self._rest(self._gate.time_left_s(max((self.site.controls[name].settle_s for name in moved), default=0.0)))
+            left = moved
+        for name, value in left.items():
+            try:
                 now = self._read_back(name)
-                if _close(now, value, limits.readback_tolerance):
-                    return None
-                if fault := self._fault(name, value):
-                    raise LimitError(f"it reads {now:g}. {fault} Set it by hand")
-                self._walk(name, now, value, limits, until_s)
-            now = self._read_back(name)
-            if _close(now, value, limits.readback_tolerance):
-                return None
-            return f"{name} reads {now:g} instead of {value:g}"
-        except Exception as error:  # a device may raise anything; the other controls still have their turn
-            return f"{name} could not be set back to {value:g}: {str(error).rstrip('.')}"
+                if not _close(now, value, self.listed(name).readback_tolerance):
+                    problems[name] = f"{name} reads {now:g} instead of {value:g}"
+            except Exception as error:
+                problems[name] = f"{name} was set back to {value:g}, but cannot be read: {str(error).rstrip('.')}"
+        return list(problems.values())
+
+    def _goes_back(self, name: str, value: float, until_s: float) -> bool:
+        """Send a control back; False where it is there already."""
+        limits = self.listed(name)
+        now = self._read_back(name)
+        if _close(now, value, limits.readback_tolerance):
+            return False
+        if fault := self._fault(name, value):
+            raise LimitError(f"it reads {now:g}. {fault} Set it by hand")
+        self._walk(name, now, value, limits, until_s)
+        return True
 
     def _walk(self, name: str, now: float, value: float, limits: ControlLimits, until_s: float) -> None:
-        """Go back in steps that are small enough and far enough apart in time."""
+        """Go back in steps that are small enough and far enough apart in time, as long as the control follows."""
         steps = _steps(value - now, limits.step)
         if not steps <= MOST_STEPS:
             raise LimitError(f"it reads {now:g}, {steps:.3g} steps away; set it by hand")
+        seen = now
         for i in range(int(steps)):
             if time.monotonic() > until_s:
                 raise InstrumentError(f"it is at {self._read_back(name):g} after {PUT_BACK_S:g} s; set it by hand")
@@ -202,7 +222,21 @@ class Controls:
                 self._on_move(name, before, wanted)
             self._gate.send_back(functools.partial(self._instrument.set, name, wanted), f"setting {name}")
             self._last_move_s[name] = self._clock()
-        self._rest(limits.settle_s)
+            if i % FOLLOWED_STEPS == 0 and i + 1 < steps:
+                seen = self._followed(name, wanted, seen, limits)
+
+    def _followed(self, name: str, wanted: float, seen: float, limits: ControlLimits) -> float:
+        """What a control reads on its way.
+
+        Raises:
+            InstrumentError: it has not moved as far as can be told: no further step is sent.
+        """
+        for wait_s in (limits.settle_s, *LAGS_S):
+            self._rest(self._gate.time_left_s(wait_s))
+            now = self._read_back(name)
+            if abs(wanted - now) < abs(wanted - seen) or abs(wanted - seen) <= 2 * limits.readback_tolerance:
+                return now
+        raise InstrumentError(f"it reads {now:g} and does not follow; set it by hand")
 
     # --- the one check
 
@@ -275,6 +309,17 @@ class Controls:
             self._sleep(min(seconds, REST_S))
             seconds -= REST_S
             self._gate.heard_s = time.monotonic()
+
+
+_moves: weakref.WeakKeyDictionary[Instrument, dict[str, float]] = weakref.WeakKeyDictionary()
+
+
+def _moved_before(instrument: Instrument) -> dict[str, float]:
+    """When each control of an instrument was last moved: whoever takes it over next keeps to the rates as well."""
+    try:
+        return _moves.setdefault(instrument, {})
+    except TypeError:  # one of which nothing can be remembered
+        return {}
 
 
 def _steps(way: float, step: float | None) -> float:

@@ -289,13 +289,13 @@ class Engine:
         self._begun = True
 
     def _take_over(self) -> None:
-        """Take the instrument over; where an alignment was cut off, first put back what it had moved."""
+        """Take the instrument over; first put back what was moved and was not to stay when it was cut off."""
         found = self._guardian.open()
+        moved = {n: v for n, v in self.state.snapshot.items() if n in self.state.displaced}
         if not self.state.snapshot:
             self._recorder.append(ev.Snapshot(controls=found))
-        elif self.state.aligning:
-            moved = _moved_last(self._recorder.records)
-            self._guardian.remember({n: v for n, v in self.state.snapshot.items() if n in moved})
+        elif moved:
+            self._guardian.remember(moved)
             if problems := self._guardian.put_back({n: v for n, v in self._guardian.found.items() if n in moved}):
                 raise InstrumentError("; ".join(problems))
         state = self.state
@@ -308,7 +308,7 @@ class Engine:
 
     def _align_first(self) -> None:
         """Align the beam before the overview; where a run is resumed, look soon whether it still is."""
-        interrupted = self.state.aligning
+        interrupted = self.state.aligning or bool(self.state.displaced)
         if self.state.prepared is not None and not interrupted:
             self._upkeep.hasten()
             return
@@ -465,6 +465,7 @@ class Engine:
             self._recorder.append(decided, ev.Exposing(id=decided.id, shift=shift, **told))
             self._think_ahead()
 
+        taken = self._guardian.account.exposures
         try:
             spectrum = self._task.measure(position, begin)
             self._recorder.spectrum(decided.id, spectrum, self._guardian.account.last_e)
@@ -477,6 +478,11 @@ class Engine:
         except InstrumentError as error:
             self._cope(decided.id, error)
         except GateClosedError as error:
+            if self._guardian.account.exposures == taken:
+                known = () if decided.id in self.state.points else (decided,)
+                self._recorder.append(*known, ev.Skipped(id=decided.id, reason="it was ended before it was exposed"))
+                self._obey()
+                return
             self._cope(decided.id, AbortedError(str(error)))
 
     def _pause_without_score(self) -> None:
@@ -673,14 +679,3 @@ def _plan_for(recorder: Recorder, plan: Plan | None) -> Plan:
     if chosen is None:
         raise RunLogError(f"{recorder.folder} holds no run to resume.")
     return chosen
-
-
-def _moved_last(records: list[ev.Record]) -> set[str]:
-    """The controls that the alignment which began last has moved."""
-    moved: set[str] = set()
-    for record in reversed(records):
-        if isinstance(record.event, ev.Moving):
-            moved.add(record.event.name)
-        elif isinstance(record.event, ev.AlignmentBegun):
-            break
-    return moved

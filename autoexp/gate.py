@@ -6,13 +6,14 @@ wants to end it: an abort closes the gate, is told to the instrument, and gives 
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from autoexp.errors import AutoexpError, FrameTimeoutError, GateClosedError, InstrumentError
-from autoexp.threads import Call, Worker
+from autoexp.threads import Call, Worker, tamed
 
 T = TypeVar("T")
 POLL_S = 0.02
@@ -22,10 +23,12 @@ GRACE_S = 0.8
 """So long after an abort what is in flight may take to end."""
 RETURN_S = 1.8
 """So long after an abort the instrument is given back, or what could not be is named."""
+ENDINGS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
+"""What a driver may raise that would end a thread or a program, and is no more than a failure of the device."""
 
 
 class Gate:
-    """Lets commands through to one instrument.
+    """Lets commands through to one instrument, for one run.
 
     Attributes:
         heard_s: monotonic time at which something was last asked or heard.
@@ -35,6 +38,9 @@ class Gate:
         self._worker = Worker("autoexp-instrument")
         self._closed = threading.Event()
         self._halted = threading.Event()
+        self._ending = False
+        self._ended = False
+        self._hung = False
         self._closed_s = 0.0
         self._due_s: float | None = None
         self.heard_s = time.monotonic()
@@ -65,11 +71,6 @@ class Gate:
         """Whether a command is in flight."""
         return self._due_s is not None
 
-    def open(self) -> None:
-        """Let commands through, for a run that begins."""
-        self._closed.clear()
-        self._halted.clear()
-
     def close(self) -> None:
         """From here on only what restores the instrument passes. Callable from any thread."""
         if not self._closed.is_set():
@@ -81,14 +82,32 @@ class Gate:
         self._halted.set()
         self.close()
 
+    def begin_end(self) -> None:
+        """From here on only what restores the instrument passes, however long it takes: it is about to be given back.
+
+        Whoever was waiting for something else meanwhile, a disk for example, comes too late.
+        """
+        self._ending = True
+
+    def end(self) -> None:
+        """From here on nothing passes: the instrument is given back. Lets go of its thread."""
+        self._ending = self._ended = True
+        self._worker.leave()
+
     def require(self) -> None:
-        """Refuse once it is closed.
+        """Refuse once it is closed, or the instrument is being given back.
 
         Raises:
             GateClosedError: it is.
         """
         if self.is_closed:
             raise GateClosedError("The run was aborted; no further command is sent.")
+        if self._ending:
+            raise GateClosedError("The instrument was given back; no further command is sent.")
+
+    def time_left_s(self, wanted_s: float) -> float:
+        """So much of a wait, for something that restores the instrument, there is time for after an abort."""
+        return max(0.0, min(wanted_s, RETURN_S - self.closed_for_s)) if self.is_closed else wanted_s
 
     def send(self, command: Callable[[], T], what: str, expected_s: float = 0.0) -> T:
         """Carry a command out, and wait for what comes of it.
@@ -122,28 +141,34 @@ class Gate:
         except Exception as error:  # a device raises what it likes
             raise InstrumentError(f"The device failed in {what}: {error or type(error).__name__}.") from error
 
-    def send_back(self, command: Callable[[], T], what: str, share: float = 0.5) -> T:
+    def send_back(self, command: Callable[[], T], what: str, *, last: bool = False) -> T:
         """Carry out a command that restores the instrument; it passes a closed gate, but not after a halt.
 
         Args:
             command: what to do with the instrument.
             what: the same in words, for messages.
-            share: of the time that is left after an abort, how much this one may take; there are others.
+            last: whether all of the time that is left after an abort is for this one; else there are others.
 
         Raises:
-            GateClosedError: all was halted.
-            InstrumentError: it has not returned in time.
+            GateClosedError: all was halted, or the instrument is given back already.
+            InstrumentError: it has not returned in time, or others before it have not and there is no time left.
         """
         if self.is_halted:
             raise GateClosedError("all was halted")
+        if self._ended:
+            raise GateClosedError("the instrument was given back")
+        left_s = RETURN_S - self.closed_for_s if self.is_closed else 2 * COMMAND_S
+        if self._hung and self.is_closed and left_s <= 0 and not last:
+            raise InstrumentError("the instrument does not answer")
         call = self._begin(command, 0.0)
-        patience_s = max(0.1, share * (RETURN_S - self.closed_for_s)) if self.is_closed else COMMAND_S
+        patience_s = min(COMMAND_S, max(0.1, left_s if last else left_s / 2))
         until_s = time.monotonic() + patience_s
         try:
             while not call.wait(POLL_S):
                 if self.is_halted:
                     raise GateClosedError("all was halted")
                 if time.monotonic() > until_s:
+                    self._hung = True
                     raise InstrumentError(f"{what} had not returned after {patience_s:.1f} s")
         except (GateClosedError, InstrumentError):
             self._worker.leave()
@@ -153,11 +178,7 @@ class Gate:
             self.heard_s = time.monotonic()
         return call.result()
 
-    def leave(self) -> None:
-        """Let go of the instrument's thread."""
-        self._worker.leave()
-
     def _begin(self, command: Callable[[], T], expected_s: float) -> Call[T]:
         self.heard_s = time.monotonic()
         self._due_s = self.heard_s + COMMAND_S + 1.5 * expected_s
-        return self._worker.begin(command)
+        return self._worker.begin(tamed(command, ENDINGS))

@@ -7,40 +7,35 @@ how everything was found and puts it back, never stopping at a first failure; an
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-import numpy as np
-
 from autoexp.account import Account, Exposure, usable_current
 from autoexp.controls import Controls
-from autoexp.errors import BadFrameError, BudgetError, GuardianError, InstrumentError, LimitError, PlanError
+from autoexp.errors import BudgetError, GuardianError, InstrumentError, LimitError, PlanError
+from autoexp.frames import checked_camera_frame, checked_exposure, checked_overview, checked_spectrum
 from autoexp.gate import GRACE_S, Gate
 from autoexp.instrument import (
     Camera,
     CameraFrame,
-    EnergyCalibration,
     Identity,
     Instrument,
     Overview,
     PlanChecker,
     Position,
     Spectrum,
+    told_seconds,
 )
 from autoexp.limits import SiteLimits, check_controls
 from autoexp.plan import AlignmentSpec, Budget, FrameSpec, OverviewSpec, Plan, SpectrumSpec, UserLimits
 from autoexp.threads import Call
 
 T = TypeVar("T", Overview, Spectrum, CameraFrame)
-SMALLEST_FRAME = 8
-"""Pixels that a frame of the disk has along each side, at least."""
 ABORT_S = 0.2
 """So long an instrument may take to hear of an abort before whoever asked for it goes on."""
-ELECTRONVOLTS = {"eV": 1.0, "meV": 1e-3, "keV": 1e3}
 
 
 def _nothing(*_: object) -> None:
@@ -218,6 +213,7 @@ class Guardian:
         It ends by itself, also if the instrument does not answer; after a halt it sends nothing.
         """
         with self._restoring:
+            self._gate.begin_end()
             if self._problems is None:
                 self._problems = self._give_back()
             return list(self._problems)
@@ -231,12 +227,12 @@ class Guardian:
         if self._opened:
             self._opened = False
             problems += self._close()
-        self._gate.leave()
+        self._gate.end()
         return problems
 
     def _close(self) -> list[str]:
         try:
-            told = self._gate.send_back(self._instrument.close, "giving it back", share=1.0)
+            told = self._gate.send_back(self._instrument.close, "giving it back", last=True)
         except Exception as error:  # it promises not to raise, and is foreign all the same
             return [f"the instrument could not be given back: {error}"]
         return [str(problem) for problem in told] if isinstance(told, list) else []
@@ -244,7 +240,7 @@ class Guardian:
     def release(self) -> None:
         """Forget the instrument without sending it anything (after a halt)."""
         self._opened = False
-        self._gate.leave()
+        self._gate.end()
 
     def put_back(self, values: Mapping[str, float]) -> list[str]:
         """Put controls back to values that they had; see :meth:`autoexp.controls.Controls.put_back`."""
@@ -270,9 +266,13 @@ class Guardian:
         self._require_open()
         self._controls.move(name, value)
 
-    def keep(self) -> dict[str, float]:
-        """Take the controls as they are now for those to go back to, and return them."""
-        self._controls.keep()
+    def keep(self, write: Callable[[dict[str, float]], None] = _nothing) -> dict[str, float]:
+        """Take the controls as they are now for those to go back to, and return them.
+
+        Args:
+            write: told of them before; if it raises, those to go back to are the same as ever.
+        """
+        self._controls.keep(write)
         return self.found
 
     def remember(self, found: Mapping[str, float]) -> None:
@@ -378,9 +378,7 @@ class Guardian:
         """
         self._check_overview(spec)
         self._check_budget(spec.time_s)
-        taken = self._expose(what, spec.time_s, lambda: self._instrument.overview(spec))
-        check_field(taken)
-        return taken
+        return self._expose(what, spec.time_s, lambda: self._instrument.overview(spec), checked_overview)
 
     def bind(self, spec: OverviewSpec) -> None:
         """Bind positions to the field of an earlier overview."""
@@ -404,7 +402,7 @@ class Guardian:
 
         Raises:
             LimitError, BudgetError: it may not be taken; nothing was exposed.
-            InstrumentError: none came, or what came is none.
+            InstrumentError: none came, or what came is none (:func:`autoexp.frames.checked_spectrum`).
         """
         self.check_exposure(position, spec)
 
@@ -415,9 +413,7 @@ class Guardian:
             self._check_budget(spec.exposure_s)  # writing it down may have taken a while
             self.account.exposures += 1
 
-        spectrum = self._expose("spectrum", spec.exposure_s, act, begin, count, spec.settle_s)
-        check_frame(spectrum)
-        return dataclasses.replace(spectrum, energy=in_electronvolts(spectrum.energy))
+        return self._expose("spectrum", spec.exposure_s, act, checked_spectrum, begin, count, spec.settle_s)
 
     def grant_exposure(self, position: Position, spec: SpectrumSpec, park: Callable[[Position], None]) -> None:
         """Allow one exposure and account for its dose, whatever comes of it; for those that Swift itself takes.
@@ -450,22 +446,19 @@ class Guardian:
         instrument = self._instrument
         if not isinstance(instrument, Camera):
             raise InstrumentError("The instrument has no camera on which the bright-field disk is seen.")
-        frame = self._expose("frame", spec.exposure_s, lambda: instrument.camera_frame(spec))
-        image = frame.image
-        if not isinstance(image, np.ndarray) or image.ndim != 2 or min(image.shape) < SMALLEST_FRAME:
-            raise BadFrameError(f"The camera gave a frame of shape {getattr(image, 'shape', None)}; it was discarded.")
-        return frame
+        return self._expose("frame", spec.exposure_s, lambda: instrument.camera_frame(spec), checked_camera_frame)
 
     def _expose(
         self,
         what: str,
         exposure_s: float,
-        act: Callable[[], T],
+        act: Callable[[], object],
+        checked: Callable[[object], T],
         begin: Callable[[Exposure], None] | None = None,
         count: Callable[[], None] = _nothing,
         besides_s: float = 0.0,
     ) -> T:
-        """One exposure: written down, then paid, then made, then settled by what the device tells of it."""
+        """One exposure: written down, then paid, then made, then settled by what it told, and checked."""
         self.account.last_e = 0.0
         self._require_open()
         try:
@@ -473,8 +466,9 @@ class Guardian:
             taken = self._gate.send(act, f"an exposure of {exposure_s:g} s", exposure_s + besides_s)
         finally:
             self.account.stand(self._clock())
-        self.account.settle(exposure_s, taken.exposed_s)
-        return taken
+        if isinstance(taken, Overview | Spectrum | CameraFrame):  # of anything else nothing is known
+            self.account.settle(exposure_s, checked_exposure(told_seconds(taken.exposed_s), exposure_s))
+        return checked(taken)
 
     def _pay(
         self,
@@ -493,41 +487,3 @@ class Guardian:
         self._gate.require()
         if not self._opened:
             raise GuardianError("The instrument has not been taken over.")
-
-
-def check_field(overview: Overview) -> None:
-    """Refuse an overview of which nobody knows where it lies.
-
-    Raises:
-        BadFrameError: its calibration holds what is no number.
-    """
-    frame = overview.frame
-    if frame is not None:
-        numbers = (*frame.fov_nm, *frame.center_nm, frame.rotation_rad)
-        if not (all(math.isfinite(n) for n in numbers) and min(frame.fov_nm) > 0):
-            raise BadFrameError(f"The overview's calibration is not usable ({frame}); look at the scan.")
-
-
-def check_frame(spectrum: Spectrum) -> None:
-    """Refuse what is not a spectrum.
-
-    Raises:
-        BadFrameError: wrong dimensions or type, or an axis that is no energy; the message names them.
-    """
-    counts, energy = spectrum.counts, spectrum.energy
-    if not isinstance(counts, np.ndarray) or counts.ndim != 1 or not counts.size or counts.dtype.kind not in "fiu":
-        shape, dtype = getattr(counts, "shape", None), getattr(counts, "dtype", type(counts).__name__)
-        raise BadFrameError(f"The camera returned {dtype} of shape {shape} instead of one row of numbers.")
-    if not (math.isfinite(energy.offset) and math.isfinite(energy.scale) and energy.scale):
-        raise BadFrameError("The camera's energy scale is not usable; calibrate it.")
-    if energy.units not in ELECTRONVOLTS:
-        raise BadFrameError(
-            f"The axis of the camera's spectrum is in {energy.units or 'no units'!r}, not in eV. Choose the "
-            "spectrometer's camera, or calibrate its energy axis, then resume."
-        )
-
-
-def in_electronvolts(energy: EnergyCalibration) -> EnergyCalibration:
-    """The same axis in eV; its units are one of :data:`ELECTRONVOLTS`."""
-    factor = ELECTRONVOLTS[energy.units]
-    return energy if factor == 1.0 else EnergyCalibration(energy.offset * factor, energy.scale * factor)

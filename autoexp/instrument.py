@@ -136,10 +136,17 @@ class CameraFrame:
 def told_exposure_s(metadata: Any) -> float | None:
     """The exposure that Swift's metadata tell (``hardware_source.exposure``, s); None where they tell none."""
     source = metadata.get("hardware_source") if isinstance(metadata, Mapping) else None
-    told = source.get("exposure") if isinstance(source, Mapping) else None
+    return told_seconds(source.get("exposure") if isinstance(source, Mapping) else None)
+
+
+def told_seconds(told: object) -> float | None:
+    """A time that an instrument tells, s; None where that is no finite number of at least 0."""
     if not isinstance(told, numbers.Real) or isinstance(told, bool):
         return None
-    seconds = float(told)
+    try:
+        seconds = float(told)
+    except OverflowError:
+        return None
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 

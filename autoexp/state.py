@@ -59,6 +59,7 @@ class RunState:
     measuring_s: float = 0.0
     warnings: PersistentList[str] = field(default_factory=PersistentList)
     snapshot: dict[str, float] = field(default_factory=dict)
+    displaced: frozenset[str] = frozenset()
     predicted: ev.Predicted | None = None
     finished: ev.Finished | None = None
 
@@ -183,7 +184,12 @@ def _(event: ev.Started, state: RunState) -> Changes:
 
 @_meaning.register
 def _(event: ev.Snapshot, state: RunState) -> Changes:
-    return {"snapshot": dict(event.controls)}
+    return {"snapshot": dict(event.controls), "displaced": frozenset[str]()}
+
+
+@_meaning.register
+def _(event: ev.Moving, state: RunState) -> Changes:
+    return {"displaced": state.displaced | {event.name}}
 
 
 @_meaning.register
@@ -308,12 +314,14 @@ def _(event: ev.Looked, state: RunState) -> Changes:
 
 @_meaning.register
 def _(event: ev.Aligned, state: RunState) -> Changes:
-    return {"aligning": False, "alignments": state.alignments.append(event)}
+    displaced = state.displaced if event.success else frozenset[str]()  # what failed was put back
+    return {"aligning": False, "alignments": state.alignments.append(event), "displaced": displaced}
 
 
 @_meaning.register
 def _(event: ev.Restored, state: RunState) -> Changes:
-    return {"stood_s": state.stood_s + event.stood_s}
+    displaced = state.displaced if event.problems else frozenset[str]()
+    return {"stood_s": state.stood_s + event.stood_s, "displaced": displaced}
 
 
 @_meaning.register

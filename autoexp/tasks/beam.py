@@ -48,7 +48,7 @@ class BeamTask:
             InstrumentError: no frame came, a control failed, or could not be put back.
         """
         spec = self._stage.spec
-        before = {name: self._guardian.value(name) for name in spec.controls}
+        before = {name: self._guardian.found[name] for name in spec.controls}
         self._note(ev.AlignmentBegun(spec=spec, reason=reason))
         self._frames = 0
         try:
@@ -59,7 +59,7 @@ class BeamTask:
         self._unfinished = found.interrupted
         if found.success:
             self._note(found.event())
-            self._note(ev.Snapshot(controls=self._guardian.keep()))
+            self._guardian.keep(lambda controls: self._note(ev.Snapshot(controls=controls)))
         elif found.interrupted:
             self.hasten()
         else:

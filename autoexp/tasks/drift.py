@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from autoexp import events as ev
 from autoexp.drift import Registration, reduced, register
-from autoexp.errors import InstrumentError
+from autoexp.errors import BadFrameError, InstrumentError
 from autoexp.guardian import Guardian
 from autoexp.plan import DriftCheck, OverviewSpec
 
@@ -88,4 +88,10 @@ class DriftTask:
         finally:
             if not self._guardian.is_closed:
                 self._guardian.bind(self._field)
+        if image.shape != self._before.shape:
+            raise BadFrameError(f"The image came with {_size(image)} pixels instead of {_size(self._before)}.")
         return register(self._before, np.asarray(image, dtype=np.float64))
+
+
+def _size(image: npt.NDArray[np.floating]) -> str:
+    return "×".join(map(str, image.shape))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from autoexp.errors import (
     BadFrameError,
     DisconnectedError,
+    GateClosedError,
     InstrumentError,
     LimitError,
     PlanError,
@@ -118,7 +119,9 @@ def test_everything_is_put_back_or_kept_as_is_wanted(make):
     AlignmentTask(guardian, SPEC).run()
     assert guardian.restore() == []
     assert {name: microscope.controls[name] for name in PAIR} == before
-    guardian.open()
+    with pytest.raises(GateClosedError):
+        guardian.open()
+    microscope, _, guardian = make()
     AlignmentTask(guardian, SPEC).run()
     guardian.keep()
     guardian.restore()

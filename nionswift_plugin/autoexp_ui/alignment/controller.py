@@ -134,7 +134,11 @@ class BeamAlignment:
     def accept(self) -> None:
         """Leave the controls as they are."""
         if self._alignments is not None and not self.busy:
-            self._alignments.accept()
+            try:
+                self._alignments.accept()
+            except AutoexpError as error:
+                self._say(str(error))
+                return
             self.message = ""
             self.changed_event.fire()
 
@@ -200,8 +204,14 @@ class BeamAlignment:
         )
 
         def tell(done: concurrent.futures.Future[bool]) -> None:
-            if not done.cancelled() and done.exception() is None and done.result():
+            text = ""
+            if done.cancelled():
+                return
+            if (error := done.exception()) is not None:
+                text = _("Whether an alignment was cut off is not known: {}").format(error)
+            elif done.result():
                 text = _("An alignment was cut off before it could put the controls back. Undo does that.")
+            if text:
                 self._document_controller.event_loop.call_soon_threadsafe(self._say, text)
 
         self._executor.submit(alignments.recover).add_done_callback(tell)

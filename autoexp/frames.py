@@ -1,0 +1,174 @@
+"""What an instrument hands back, checked once where it comes in: its types, its dimensions, its numbers.
+
+Drivers are foreign code. What they return is taken for a frame only if it can be one; whatever reads it later relies on
+that. What they merely tell beside it, a gain or an exposure, is no value where it is no number.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+
+from autoexp.errors import BadFrameError
+from autoexp.instrument import CameraFrame, EnergyCalibration, FrameOfReference, Overview, Spectrum, told_seconds
+
+SMALLEST_FRAME = 8
+"""Pixels that a frame of the disk has along each side, at least."""
+LONGEST_S = 1e6
+"""Nobody exposes for longer, so nobody has."""
+ELECTRONVOLTS = {"eV": 1.0, "meV": 1e-3, "keV": 1e3}
+
+
+def checked_overview(taken: object) -> Overview:
+    """An overview that can be one, its image (h, w) float32.
+
+    Raises:
+        BadFrameError: it is none; the message says what came instead.
+    """
+    if not isinstance(taken, Overview):
+        raise BadFrameError(f"The scan returned {_kind(taken)} instead of an overview.")
+    return Overview(_image(taken.image, "The scan", 1), _field(taken.frame), _metadata(taken.metadata))
+
+
+def checked_spectrum(taken: object) -> Spectrum:
+    """A spectrum that can be one, its counts (E,) float32, its axis in eV.
+
+    A channel that is masked, or too large for float32, holds no number.
+
+    Raises:
+        BadFrameError: wrong dimensions or type, or an axis that is no energy; the message names them.
+    """
+    if not isinstance(taken, Spectrum):
+        raise BadFrameError(f"The camera returned {_kind(taken)} instead of a spectrum.")
+    counts = taken.counts
+    if not _numeric(counts) or counts.ndim != 1 or not counts.size:
+        raise BadFrameError(f"The camera returned {_kind(counts)} instead of one row of numbers.")
+    return Spectrum(
+        _float32(counts),
+        _energy(taken.energy),
+        _frame_number(taken.frame_number),
+        _gain(taken),
+        _metadata(taken.metadata),
+    )
+
+
+def checked_camera_frame(taken: object) -> CameraFrame:
+    """A frame of the disk that can be one, its image (h, w) float32; a width of its pixels that is none is left out.
+
+    Raises:
+        BadFrameError: it is none; the message says what came instead.
+    """
+    if not isinstance(taken, CameraFrame):
+        raise BadFrameError(f"The camera returned {_kind(taken)} instead of a frame.")
+    mrad = _number(taken.mrad_per_px)
+    image = _image(taken.image, "The camera", SMALLEST_FRAME)
+    return CameraFrame(image, mrad if mrad is not None and mrad > 0 else None, told_seconds(taken.exposed_s))
+
+
+def checked_exposure(told_s: float | None, asked_s: float) -> float:
+    """How long an exposure took, as the account has it: as told, where that is longer than was asked for, seconds.
+
+    Raises:
+        BadFrameError: nobody can have exposed for so long.
+    """
+    if told_s is None or told_s <= asked_s:
+        return asked_s
+    if told_s > LONGEST_S:
+        raise BadFrameError(f"The device says that it exposed for {told_s:g} s, which cannot be; it was discarded.")
+    return told_s
+
+
+def in_electronvolts(energy: EnergyCalibration) -> EnergyCalibration:
+    """The same axis in eV; its units are one of :data:`ELECTRONVOLTS`."""
+    factor = ELECTRONVOLTS[energy.units]
+    return energy if factor == 1.0 else EnergyCalibration(energy.offset * factor, energy.scale * factor)
+
+
+# --- parts of them
+
+
+def _image(image: object, who: str, smallest: int) -> npt.NDArray[np.float32]:
+    if not _numeric(image) or image.ndim != 2 or min(image.shape) < smallest:
+        raise BadFrameError(f"{who} returned {_kind(image)} instead of an image of numbers; it was discarded.")
+    return _float32(image)
+
+
+def _field(frame: object) -> FrameOfReference | None:
+    """Where an overview lies; nobody knows that of one whose calibration holds what is no number."""
+    if frame is None:
+        return None
+    try:
+        (height, width), (y, x), rotation = frame.fov_nm, frame.center_nm, frame.rotation_rad  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError):
+        raise BadFrameError(f"The overview's calibration is not usable ({frame}); look at the scan.") from None
+    found = [n for told in (height, width, y, x, rotation) if (n := _number(told)) is not None]
+    if len(found) < 5 or min(found[:2]) <= 0:
+        raise BadFrameError(f"The overview's calibration is not usable ({frame}); look at the scan.")
+    return FrameOfReference((found[0], found[1]), (found[2], found[3]), found[4])
+
+
+def _energy(energy: object) -> EnergyCalibration:
+    offset, scale = (_number(getattr(energy, name, None)) for name in ("offset", "scale"))
+    if offset is None or not scale:
+        raise BadFrameError("The camera's energy scale is not usable; calibrate it.")
+    units = getattr(energy, "units", None)
+    if not isinstance(units, str) or units not in ELECTRONVOLTS:
+        raise BadFrameError(
+            f"The axis of the camera's spectrum is in {units or 'no units'!r}, not in eV. Choose the "
+            "spectrometer's camera, or calibrate its energy axis, then resume."
+        )
+    return in_electronvolts(EnergyCalibration(offset, scale, units))
+
+
+def _frame_number(told: object) -> int | None:
+    if told is None:
+        return None
+    if isinstance(told, bool) or not isinstance(told, numbers.Integral):
+        raise BadFrameError(f"The camera numbers its frame {told!r}, which is no number; it was discarded.")
+    return int(told)
+
+
+def _gain(taken: Spectrum) -> float | None:
+    gain = _number(taken.counts_per_electron)
+    return gain if gain is not None and gain > 0 else None
+
+
+def _metadata(told: object) -> Mapping[str, Any]:
+    return told if isinstance(told, Mapping) else {}
+
+
+def _number(told: object) -> float | None:
+    """What was told, where it is a finite number; 0-d arrays are numbers too."""
+    if isinstance(told, np.ndarray) and told.ndim == 0:
+        told = told.item()
+    if isinstance(told, bool) or not isinstance(told, numbers.Real):
+        return None
+    try:
+        number = float(told)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _numeric(array: object) -> TypeGuard[npt.NDArray[Any]]:
+    return isinstance(array, np.ndarray) and array.dtype.kind in "fiu"
+
+
+def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """The plain array; what is masked, or too large, is no number."""
+    if isinstance(array, np.ma.MaskedArray):
+        array = np.where(np.ma.getmaskarray(array), np.nan, np.ma.getdata(array))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(array, dtype=np.float32)
+
+
+def _kind(thing: object) -> str:
+    """What something is, in words."""
+    if isinstance(thing, np.ndarray):
+        return f"an array of {thing.dtype} of shape {thing.shape}"
+    return "nothing" if thing is None else f"a {type(thing).__name__}"
