@@ -298,6 +298,7 @@ class Engine:
             self._guardian.remember(moved)
             if problems := self._guardian.put_back({n: v for n, v in self._guardian.found.items() if n in moved}):
                 raise InstrumentError("; ".join(problems))
+        self._recorder.count_lost()
         state = self.state
         self._guardian.resume_account(state.dose_e, state.exposures, state.elapsed_s, state.stood_s)
         self._guardian.budget = self._settings.budget

@@ -156,7 +156,7 @@ class ExposureBegun(_Event):
     """An image of the specimen or of the beam is about to be taken: from here on its dose is on the account.
 
     What comes of it (``prepared``, ``drifted``, ``looked``) settles what it really took. If nothing came, or the run
-    was cut off, it stays paid for.
+    was cut off, it stays paid for. ``lost`` are exposures of which only events behind a damaged line tell.
 
     Attributes:
         what: which kind of exposure.
@@ -166,7 +166,7 @@ class ExposureBegun(_Event):
     """
 
     type: Literal["exposure-begun"] = "exposure-begun"
-    what: Literal["overview", "drift", "frame"]
+    what: Literal["overview", "drift", "frame", "lost"]
     exposure_s: Seconds
     dose_e: Electrons
     stood_s: Seconds = 0.0

@@ -18,6 +18,7 @@ from autoexp import events as ev
 from autoexp.agent import Prediction
 from autoexp.errors import BadFrameError, DiskError, RunLogError
 from autoexp.instrument import EnergyCalibration, Overview, Spectrum
+from autoexp.lost_events import lost_aside
 from autoexp.observers import Observer, Observers
 from autoexp.plan import Plan
 from autoexp.runlog import CheckedSpectra, RunLog, RunReader, checked_spectra, folded, record_refs
@@ -201,6 +202,18 @@ class Recorder:
     def name_damaged(self) -> None:
         """Warn of measured points whose spectra are not on disk as they were measured; once of each."""
         self._warn_of(self._stored().damaged)
+
+    def count_lost(self) -> None:
+        """Count the dose of exposures of which only events behind a damaged line tell, and say so; once of each.
+
+        Raises:
+            RunLogError: what was set aside cannot be read.
+        """
+        lost = lost_aside(self.folder)
+        if str(lost) and str(lost) not in self.state.warnings:
+            begun = (r.event for r in self.records if isinstance(r.event, ev.ExposureBegun))
+            more_e = max(0.0, lost.dose_e - sum(event.dose_e for event in begun if event.what == "lost"))
+            self.append(ev.ExposureBegun(what="lost", exposure_s=0.0, dose_e=more_e), ev.Warned(message=str(lost)))
 
     def _warn_of(self, damaged: Sequence[Point]) -> None:
         if not damaged:

@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from autoexp import events as ev
 from autoexp.errors import RunLogError
-from autoexp.journal import folded, read_events
+from autoexp.journal import folded, read_journal
+from autoexp.lost_events import LostEvents, lost_behind
 from autoexp.safe_files import crc_of, inside, open_regular
 from autoexp.state import Point, RunState
 
@@ -58,7 +59,9 @@ class RunReader:
 
     def __init__(self, folder: str | os.PathLike[str]):
         self.folder = pathlib.Path(folder)
-        self.records, self.damaged_bytes = read_events(self.folder)
+        journal = read_journal(self.folder)
+        self.records, self.damaged_bytes = journal.records, journal.damaged_bytes
+        self._good_bytes = journal.good_bytes
         if not self.records:
             raise RunLogError(f"{self.folder} holds no run.")
 
@@ -74,6 +77,11 @@ class RunReader:
             RunLogError: the events contradict each other.
         """
         return folded(self.records, self.folder)
+
+    @property
+    def lost(self) -> LostEvents:
+        """Good events behind a damaged line of the journal, which are no part of the run any more."""
+        return lost_behind(self.folder, self._good_bytes) if self.damaged_bytes else LostEvents()
 
     def checked(self, points: Sequence[Point]) -> CheckedSpectra:
         """The spectra of points of this run, each compared with the checksum in the journal.

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from autoexp import events as ev
 from autoexp.errors import RunLogError
-from autoexp.journal import EVENTS, MAX_LINE_BYTES, Journal, parse_line, read_journal
+from autoexp.journal import EVENTS, Journal, read_journal
+from autoexp.lost_events import ASIDE, record_of, records_aside
 from autoexp.run_reader import SPECTRA, record_count
 from autoexp.safe_files import BLOCK_BYTES, open_regular, remove_left_over, sync_folder
 
@@ -57,7 +58,7 @@ def _set_aside(folder: pathlib.Path, journal: Journal) -> None:
         )
     with (
         open_regular(folder / EVENTS, os.O_RDWR) as file,
-        open_regular(_damaged(folder), os.O_WRONLY | os.O_APPEND | os.O_CREAT) as aside,
+        open_regular(folder / ASIDE, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as aside,
     ):
         file.seek(journal.good_bytes)
         shutil.copyfileobj(file, aside, BLOCK_BYTES)
@@ -90,33 +91,7 @@ def _settle_spectra(folder: pathlib.Path, journal: Journal, channels: int | None
         return 0
     count = record_count(folder, channels)
     # No run names more records than it has events; a number beyond that was not written by this program.
-    named = max((i + 1 for r in journal.records if (i := _record_of(r)) is not None and i <= r.seq), default=0)
+    named = max((i + 1 for r in journal.records if (i := record_of(r)) is not None and i <= r.seq), default=0)
     if named > count:
         log.warning("%s holds %d of %d spectra of the run %s; the others are damaged.", SPECTRA, count, named, folder)
-    return max(named, *(i + 1 for i in _records_set_aside(folder) if i < count), 0)
-
-
-def _record_of(record: ev.Record) -> int | None:
-    event = record.event
-    return event.record.index if isinstance(event, ev.Measured | ev.Failed) and event.record is not None else None
-
-
-def _records_set_aside(folder: pathlib.Path) -> list[int]:
-    """Records that good lines behind a damaged one name, so that they can still be saved by hand."""
-    found = []
-    try:
-        with open_regular(_damaged(folder)) as file:
-            for line in iter(lambda: file.readline(MAX_LINE_BYTES), b""):
-                try:
-                    record = parse_line(line)
-                except RunLogError:
-                    continue
-                if record is not None and (index := _record_of(record)) is not None:
-                    found.append(index)
-    except FileNotFoundError:
-        pass
-    return found
-
-
-def _damaged(folder: pathlib.Path) -> pathlib.Path:
-    return folder / f"{EVENTS}.damaged"
+    return max(named, *(i + 1 for i in records_aside(folder) if i < count), 0)

@@ -10,14 +10,14 @@ from autoexp.runlog import RunReader
 
 
 def damage_of(folder: str | os.PathLike[str]) -> tuple[tuple[int, ...], str]:
-    """Ids of the points of a run whose spectra are damaged, and a sentence that says so; empty if there are none.
+    """Ids of the points of a run whose spectra are damaged, and in words what is damaged; empty if nothing is.
 
     Raises:
         RunLogError: there is no run.
     """
     reader = RunReader(folder)
     damaged = tuple(reader.damaged_points(reader.state))
-    return damaged, left_out(damaged)
+    return damaged, " ".join(filter(None, (left_out(damaged), str(reader.lost))))
 
 
 def left_out(damaged: Sequence[int]) -> str:

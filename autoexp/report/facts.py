@@ -182,6 +182,8 @@ def gather(folder: str | pathlib.Path) -> Facts:
     problems: list[str] = []
     if reader.damaged_bytes:
         problems.append(f"The last {reader.damaged_bytes:,} bytes of the log are damaged and were left out.")
+    if lost := str(reader.lost):
+        problems.append(lost)
     damaged = tuple(reader.damaged_points(state))
     problems += [left_out(damaged)] if damaged else []
     overview = _overview(reader, state, problems)

@@ -15,7 +15,7 @@ import numpy as np
 from autoexp import events as ev
 from autoexp.agents.aligner import Aligner, Caution, MakeAligner
 from autoexp.disk import Disk, center_of_mass, find_disk
-from autoexp.errors import InstrumentError, PlanError
+from autoexp.errors import AlignmentError, InstrumentError
 from autoexp.guardian import Guardian
 from autoexp.instrument import CameraFrame
 from autoexp.models.response import Array, Belief
@@ -231,7 +231,7 @@ class AlignmentTask:
         if self._aligner is None:
             per_unit = self._spec.px_per_unit or (1e3 / frame.mrad_per_px if frame.mrad_per_px else None)
             if per_unit is None:
-                raise PlanError(
+                raise AlignmentError(
                     "The camera is not calibrated, so nobody knows how far the controls may shift the disk. Give "
                     "px_per_unit: how many pixels of the frame a unit shifts it by, to within a factor of two."
                 )
