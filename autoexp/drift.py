@@ -45,8 +45,8 @@ class Registration:
 def register(before: Image, image: Image) -> Registration:
     """Find the shift by cross-correlation, to a fraction of a pixel, for shifts of up to a third of the field.
 
-    Where the peak does not stand out, the windows may have hidden most of what both images show, since both fade towards
-    their borders: that part is compared once more by itself.
+    Where the peak does not stand out, the windows, which fade towards the borders, may have hidden most of what both
+    images show: that part is compared once more by itself.
 
     Args:
         before: (h, w) of the field.

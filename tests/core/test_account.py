@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 import time
+from decimal import Decimal
+from fractions import Fraction
 
+import numpy as np
 import pytest
 from helpers import Stepper, plan, run, until
 
@@ -24,7 +28,8 @@ from autoexp.plan import (
     FrameSpec,
     SpectrumSpec,
 )
-from autoexp.runlog import RunReader
+from autoexp.report.facts import gather
+from autoexp.runlog import EVENTS, RunReader
 from autoexp.state import fold
 from autoexp.testing import DirectInstrument, FaultyInstrument
 from virtual_stem.microscope import VirtualMicroscope
@@ -338,3 +343,34 @@ def test_steering_in_mid_run_keeps_the_account(witness, tmp_path, locks):
     engine.run()
     assert len(engine.state.measured) == 9
     assert engine.state.dose_e == pytest.approx(witness.delivered)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, np.float16, Fraction, Decimal, np.array, int])
+def test_a_current_counts_whatever_kind_of_number_it_is(kind):
+    assert usable_current(kind(200), 50.0) == 200.0
+
+
+@pytest.mark.parametrize("current", ["200", b"200", np.array([200.0]), 200j, [200.0], True, Decimal("NaN"), 10**400])
+def test_what_is_no_current_does_not_count(current):
+    assert usable_current(current, 50.0) == 50.0
+
+
+def test_every_line_of_the_journal_may_be_damaged_and_the_dose_still_counts(plasmonic, tmp_path, locks):
+    """Whichever line a bit flips in, a resumed run never says less than the specimen got, and says what was lost."""
+    first = Witness(plasmonic)
+    given = plan(budget=Budget(points=3), drift=DriftCheck(every=2, pixels=32))
+    killed(given, first, tmp_path / "run", locks)
+    lines = (tmp_path / "run" / EVENTS).read_bytes().splitlines(keepends=True)
+    started = 1 + next(k for k, line in enumerate(lines) if b'"started"' in line)
+    for k in range(started, len(lines) - 1):
+        folder = shutil.copytree(tmp_path / "run", tmp_path / f"run-{k}")
+        (folder / EVENTS).write_bytes(b"".join([*lines[:k], lines[k].replace(b":", b";", 1), *lines[k + 1 :]]))
+        reader = RunReader(folder)
+        assert reader.lost.events == len(lines) - k - 1
+        assert str(reader.lost) in gather(folder).problems
+        second = Witness(plasmonic)
+        resumed = killed(None, second, folder, locks)
+        assert resumed.status.ending == "completed"
+        assert any("damaged" in warning for warning in resumed.state.warnings)
+        assert resumed.state.dose_e >= (first.delivered + second.delivered) * (1 - 1e-9)
+        assert resumed._guardian.account.dose_e == pytest.approx(resumed.state.dose_e)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import errno
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +17,18 @@ import pytest
 from autoexp import alignments as module
 from autoexp import events as ev
 from autoexp.alignments import Alignments
-from autoexp.errors import AbortedError, DisconnectedError, InstrumentBusyError, InstrumentError, LimitError
+from autoexp.errors import (
+    AbortedError,
+    DisconnectedError,
+    DiskError,
+    InstrumentBusyError,
+    InstrumentError,
+    LimitError,
+)
 from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.lock import InstrumentLock
 from autoexp.plan import AlignmentSpec, FrameSpec
-from autoexp.runlog import RunReader
+from autoexp.runlog import RunLog, RunReader
 from autoexp.testing import DirectInstrument, FaultyInstrument
 from virtual_stem.microscope import VirtualMicroscope
 
@@ -231,3 +241,117 @@ def test_an_abort_does_not_wait_for_a_slow_control(microscope, tmp_path):
         alignments.align(SPEC, abort_soon)
     assert controls(microscope) == pytest.approx(controls_now)
     assert time.monotonic() - begun[0] < 60
+
+
+def cut_off(folder, microscope, name="CAperture.y", value=0.05, before=0.0):
+    """What an alignment leaves behind that was killed after it had moved a control."""
+    microscope.controls.update(dict.fromkeys(PAIR, before))
+    with RunLog(folder / "alignments" / "direct" / datetime.date.today().isoformat()) as log:
+        log.append(ev.AlignmentBegun(spec=None, reason="a test"), ev.Snapshot(controls=dict.fromkeys(PAIR, before)))
+        log.append(ev.Moving(name=name, before=before, value=value))
+    microscope.controls[name] = value
+
+
+def recovered(microscope, folder):
+    """What a new program finds to be put back."""
+    made, _ = make_alignments(microscope, folder)
+    return made.entries[-1] if made.recover() else {}
+
+
+def test_a_busy_instrument_leaves_nothing_behind_that_is_in_the_way(microscope, tmp_path):
+    alignments, instrument = make_alignments(microscope, tmp_path)
+    with InstrumentLock(instrument.identity, "somebody", tmp_path / "locks"), pytest.raises(InstrumentBusyError):
+        alignments.displace({"CAperture.y": 0.01})
+    assert recovered(microscope, tmp_path) == {}
+    alignments.displace(AWAY)
+    assert alignments.align(SPEC).success
+
+
+def test_what_could_not_be_undone_is_not_forgotten(microscope, tmp_path):
+    cut_off(tmp_path, microscope)
+    alignments, instrument = make_alignments(microscope, tmp_path)
+    assert alignments.recover()
+    instrument.stuck = set(PAIR)
+    with pytest.raises(InstrumentError, match=r"reads 0\.05"):
+        alignments.undo()
+    again, _ = make_alignments(microscope, tmp_path)
+    assert again.recover()
+    again.undo()
+    assert controls(microscope) == dict.fromkeys(PAIR, 0.0)
+    assert recovered(microscope, tmp_path) == {}
+
+
+def test_what_was_left_is_known_whatever_is_done_before_it_is_undone(microscope, tmp_path):
+    cut_off(tmp_path, microscope)
+    alignments, _ = make_alignments(microscope, tmp_path)
+    alignments.look(SPEC)
+    assert recovered(microscope, tmp_path) == {"CAperture.y": 0.0}
+    alignments.displace({"CAperture.x": 0.02})
+    assert alignments.align(SPEC).success
+    assert recovered(microscope, tmp_path) == {"CAperture.y": 0.0}
+
+
+@pytest.mark.parametrize("moves", [1, 2])
+def test_a_kill_while_undo_puts_back_loses_nothing(moves, microscope, tmp_path):
+    cut_off(tmp_path, microscope)
+    microscope.controls["CAperture.x"] = 0.07
+    with RunLog(tmp_path / "alignments" / "direct" / datetime.date.today().isoformat()) as log:
+        log.append(ev.Moving(name="CAperture.x", before=0.0, value=0.07))
+    alignments, instrument = make_alignments(microscope, tmp_path)
+    assert alignments.recover()
+    at_that_moment = tmp_path / "killed"
+    send = instrument.set
+
+    def watched(name, value):
+        if sum(kind == "set" for kind, _ in instrument.commands) == moves - 1:
+            shutil.copytree(tmp_path / "alignments", at_that_moment / "alignments")
+        send(name, value)
+
+    instrument.set = watched
+    alignments.undo()
+    microscope.controls.update({"CAperture.y": 0.05, "CAperture.x": 0.07})  # none of that had come through
+    assert recovered(microscope, at_that_moment) == {"CAperture.y": 0.0, "CAperture.x": 0.0}
+
+
+def test_what_is_accepted_is_not_asked_about_again(microscope, tmp_path):
+    cut_off(tmp_path, microscope)
+    alignments, _ = make_alignments(microscope, tmp_path)
+    assert alignments.recover()
+    assert alignments.recover()
+    assert len(alignments.entries) == 1
+    alignments.accept()
+    assert recovered(microscope, tmp_path) == {}
+
+
+def test_what_was_set_back_by_hand_is_in_its_place(microscope, tmp_path):
+    cut_off(tmp_path, microscope)
+    microscope.controls["CAperture.y"] = 0.0
+    make_alignments(microscope, tmp_path)[0].look(SPEC)
+    assert recovered(microscope, tmp_path) == {}
+
+
+def test_a_new_place_that_cannot_be_written_down_is_not_kept(alignments, microscope, monkeypatch):
+    add = RunLog._add
+
+    def full(log, data):
+        if b'"aligned"' in data or (sum(b'"looked"' in line for line in written) >= 3 and b'"snapshot"' in data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(data)
+        add(log, data)
+
+    written = []
+    monkeypatch.setattr(RunLog, "_add", full)
+    with pytest.raises(DiskError):
+        alignments.align(SPEC)
+    assert controls(microscope) == pytest.approx(AWAY)
+    assert not alignments.entries
+
+
+def test_displacing_waits_for_the_rate(microscope, tmp_path):
+    alignments, instrument = make_alignments(microscope, tmp_path, rate=0.1)
+    sent = []
+    send = instrument.set
+    instrument.set = lambda name, value: (sent.append(time.monotonic()), send(name, value))
+    for value in (0.05, -0.05):
+        alignments.displace({"CAperture.y": value})
+    assert sent[1] - sent[0] >= 1.0

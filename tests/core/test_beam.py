@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -277,3 +278,52 @@ def test_a_rate_that_the_site_limits_is_kept_by_waiting(microscope):
     assert now[0] == pytest.approx(1.0)
     assert guardian.restore() == []
     assert now[0] == pytest.approx(2.5)
+
+
+def test_a_kill_in_a_second_alignment_puts_back_what_the_first_has_moved(microscope, tmp_path, locks):
+    """An alignment that was interrupted leaves the controls on their way; where they were found is not forgotten."""
+    at_that_moment, begun = tmp_path / "killed", []
+
+    def watch(record, state):
+        if isinstance(record.event, ev.AlignmentBegun):
+            begun.append({name: microscope.controls[name] for name in PAIR})
+            if len(begun) == 2:
+                shutil.copytree(tmp_path / "run", at_that_moment)
+
+    def interrupt():
+        engine.steer(ev.SetBudget(budget=Budget(points=5)))
+
+    observers = (Stepper(ev.Moving, interrupt, 2), watch)
+    instrument = DirectInstrument(microscope)
+    given = {"lock_folder": locks, "beam_current_pA": 50.0, "site": SITE}
+    engine = Engine(aligned(), instrument, tmp_path / "run", observers=observers, **given)
+    engine.run()
+    assert begun[1] != AWAY
+    microscope.controls.update(begun[1])
+    resumed = Engine(
+        None, instrument, at_that_moment, observers=(Stepper(ev.Moving, lambda: resumed.abort(), 1),), **given
+    )
+    resumed.run()
+    assert resumed.state.finished.ending == "aborted"
+    assert {name: microscope.controls[name] for name in PAIR} == pytest.approx(AWAY)
+
+
+def test_an_alignment_that_fails_after_one_that_was_interrupted_goes_back_to_what_was_found(
+    microscope, tmp_path, locks
+):
+    def interrupt():
+        engine.steer(ev.SetBudget(budget=Budget(points=5)))
+
+    def lose(record, state):
+        if isinstance(record.event, ev.AlignmentBegun) and engine.state.displaced:
+            microscope.controls["BeamCurrent"] = 0.0
+
+    instrument = DirectInstrument(microscope)
+    given = {"lock_folder": locks, "beam_current_pA": 50.0, "site": SITE}
+    observers = (Stepper(ev.Moving, interrupt, 2), lose)
+    engine = Engine(aligned(), instrument, tmp_path / "run", observers=observers, **given)
+    engine.start()
+    until(lambda: engine.state.phase in ("paused", "suspended"))
+    assert {name: microscope.controls[name] for name in PAIR} == pytest.approx(AWAY)
+    engine.stop()
+    assert engine.join(60)

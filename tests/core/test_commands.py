@@ -92,3 +92,12 @@ def test_between_two_undos_the_last_writer_wins_and_nothing_else_changes(command
     begun = Settings.of(Plan())
     if not any(isinstance(c, ev.Undo) for c in commands):
         assert repr(after(begun, taken)) == repr(after(begun, merged))
+
+
+@given(st.lists(st.sampled_from(["pause", "resume"]), min_size=1, max_size=6))
+@settings(deadline=None)
+def test_of_pause_and_resume_the_last_word_counts(words):
+    queue = CommandQueue()
+    for word in words:
+        assert queue.put(word)
+    assert drained(queue) == words[-1:]

@@ -9,16 +9,19 @@ import threading
 import time
 
 import pytest
-from helpers import plan, run, until
+from helpers import Stepper, plan, run, until
 from rich.console import Console
 
 from autoexp import events as ev
 from autoexp.cli.live import LiveLine, follow
 from autoexp.engine import Engine
 from autoexp.errors import RunLogError
-from autoexp.plan import Budget, DeepKernelAgent
+from autoexp.limits import ControlLimits, SiteLimits
+from autoexp.plan import AlignmentStage, Budget, DeepKernelAgent, DriftCheck
 from autoexp.runlog import RunLog, RunReader, read_events
 from autoexp.state import fold
+from autoexp.testing import DirectInstrument, FaultyInstrument
+from virtual_stem.microscope import VirtualMicroscope
 
 POINTS = 4
 LONG = "AUTOEXP_FUZZ" in os.environ
@@ -215,3 +218,47 @@ def test_a_resume_that_cannot_begin_ends_nothing(instrument, tmp_path, locks):
     again = run(None, instrument, folder, locks)
     assert again.status.ending == "completed"
     assert len(again.state.measured) == POINTS
+
+
+@pytest.mark.parametrize("line", [b'"exposing"', b'"moving"', b'"exposure-begun"'])
+def test_what_waited_for_the_disk_is_not_done_once_the_instrument_is_given_back(
+    line, plasmonic, tmp_path, locks, monkeypatch
+):
+    """Stop gives the instrument back while the disk is still full; when there is room again, nothing is sent."""
+    full = threading.Event()
+    add = RunLog._add
+
+    def refuse(log, data):
+        if full.is_set() and line in data:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        add(log, data)
+
+    monkeypatch.setattr(RunLog, "_add", refuse)
+    names = ("CAperture.y", "CAperture.x")
+    site = SiteLimits(controls={name: ControlLimits(low=-0.15, high=0.15) for name in names})
+    instrument = FaultyInstrument(DirectInstrument(VirtualMicroscope(plasmonic, time_scale=1e4)))
+    for name, value in zip(names, (0.03, -0.04), strict=True):
+        instrument.set(name, value)
+    stage = AlignmentStage() if line == b'"moving"' else None
+    kind = ev.Looked if stage else ev.Measured
+    given = plan(align=stage, drift=DriftCheck(every=2, pixels=32))
+    engine = Engine(
+        given,
+        instrument,
+        tmp_path / "run",
+        lock_folder=locks,
+        beam_current_pA=50.0,
+        site=site,
+        observers=(Stepper(kind, full.set, 1),),
+    )
+    engine.start()
+    until(lambda: engine.waits_for_disk)
+    engine.stop()
+    until(lambda: ("close", None) in instrument.commands)
+    sent = len(instrument.commands)
+    full.clear()
+    assert engine.join(60)
+    assert instrument.commands[sent:] == []
+    assert [instrument.get(name) for name in names] == pytest.approx([0.03, -0.04])
+    assert engine.state.finished.ending == "stopped"
+    assert engine.state.exposures == sum(kind == "spectrum" for kind, _ in instrument.commands)

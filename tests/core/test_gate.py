@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import threading
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoexp.errors import AutoexpError, GateClosedError, InstrumentError, LimitError
+from autoexp.errors import AutoexpError, GateClosedError, GuardianError, InstrumentError, LimitError
 from autoexp.guardian import Guardian
 from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import OverviewSpec, SpectrumSpec
@@ -244,3 +245,126 @@ def test_the_instruments_thread_ends_with_the_run(lying):
     while threading.active_count() > before and time.monotonic() < end:
         time.sleep(0.01)
     assert threading.active_count() <= before
+
+
+def test_many_controls_that_hang_are_named_within_two_seconds(lying):
+    many = SiteLimits(controls={f"C{k}": ControlLimits(low=-1, high=1) for k in range(60)})
+    for name in many.controls:
+        lying._instrument.microscope.controls[name] = 0.0
+    guardian = Guardian(lying, many)
+    guardian.open()
+    lying.hanging.add("get")
+    begun = time.monotonic()
+    guardian.close_gate()
+    problems = guardian.restore()
+    assert time.monotonic() - begun < 2.0
+    assert [problem.split()[0] for problem in problems] == list(many.controls)
+    assert ("close", None) in lying.commands
+    lying.leave.set()
+
+
+def test_an_abort_does_not_wait_until_controls_have_settled(lying):
+    slow = SiteLimits(controls={n: ControlLimits(low=-1e-6, high=1e-6, settle_s=30) for n in ("C10", "CAperture.x")})
+    guardian = Guardian(lying, slow, sleep=lambda s: time.sleep(s))
+    guardian.open()
+    for name in slow.controls:
+        lying._instrument.microscope.controls[name] = 5e-7
+    begun = time.monotonic()
+    guardian.close_gate()
+    assert guardian.restore() == []
+    assert time.monotonic() - begun < 2.0
+    assert [lying._instrument.get(name) for name in slow.controls] == [0, 0]
+
+
+def test_controls_settle_together(lying):
+    """As they are put back, they are all sent before any is waited for."""
+    waited = []
+    slow = SiteLimits(controls={n: ControlLimits(low=-1e-6, high=1e-6, settle_s=5) for n in ("C10", "CAperture.x")})
+    guardian = Guardian(lying, slow, sleep=waited.append)
+    guardian.open()
+    for name in slow.controls:
+        lying._instrument.microscope.controls[name] = 5e-7
+    assert guardian.restore() == []
+    assert sum(waited) <= 5.2
+
+
+def test_a_control_that_does_not_follow_is_not_sent_a_thousand_steps(lying):
+    fine = SiteLimits(controls={"C10": ControlLimits(low=-1e-6, high=1e-6, step=1e-9)})
+    guardian = Guardian(lying, fine)
+    guardian.open()
+    lying._instrument.microscope.controls["C10"] = 9.9e-7
+    lying.stuck = {"C10"}
+    (problem,) = guardian.restore()
+    assert "does not follow" in problem
+    assert len(lying.sent) == 1
+
+
+def test_a_control_that_stops_following_on_its_way_is_named(lying):
+    fine = SiteLimits(controls={"C10": ControlLimits(low=-1e-6, high=1e-6, step=1e-9)})
+    guardian = Guardian(lying, fine)
+    guardian.open()
+    lying._instrument.microscope.controls["C10"] = 5e-7
+    send = lying.set
+
+    def tire(name, value):
+        lying.stuck = {"C10"} if len(lying.sent) > 50 else set()
+        send(name, value)
+
+    lying.set = tire
+    (problem,) = guardian.restore()
+    assert "does not follow" in problem
+    assert len(lying.sent) < 100
+
+
+@pytest.mark.parametrize("error", [SystemExit("2"), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()])
+@pytest.mark.parametrize("kind", ["get", "set", "close"])
+def test_what_would_end_a_thread_does_not_keep_the_instrument(error, kind, lying):
+    guardian = Guardian(lying, SITE)
+    guardian.open()
+    guardian.move("CAperture.x", 0.002)
+    guardian.move("C10", 2e-7)
+    right = getattr(lying, kind)
+
+    def fail(*given):
+        if kind == "close" or given[0] == "C10":
+            raise error
+        return right(*given)
+
+    setattr(lying, kind, fail)
+    (problem,) = guardian.restore()
+    assert type(error).__name__ in problem
+    assert lying._instrument.get("CAperture.x") == 0
+    assert ("close", None) in lying.commands or kind == "close"
+
+
+def test_nothing_passes_once_the_instrument_is_given_back(lying):
+    guardian = Guardian(lying, SITE)
+    guardian.open()
+    guardian.move("C10", 2e-7)
+    guardian.restore()
+    sent = len(lying.commands)
+    for act in (
+        lambda: guardian.move("C10", 1e-7),
+        lambda: guardian.overview(OverviewSpec(pixels=32)),
+        lambda: guardian.spectrum((0.5, 0.5), SpectrumSpec()),
+        lambda: guardian.bind(OverviewSpec(pixels=32)),
+        guardian.check,
+        guardian.open,
+    ):
+        with pytest.raises(GuardianError):
+            act()
+    assert guardian.put_back({"C10": 1e-7})  # named, not done
+    assert len(lying.commands) == sent
+
+
+def test_the_rate_is_kept_by_whoever_has_the_instrument_next(lying):
+    slow = SiteLimits(controls={"C10": ControlLimits(low=-1e-6, high=1e-6, rate=1e-7)})
+    now = [0.0]
+    for value in (4e-7, -4e-7):
+        guardian = Guardian(lying, slow, clock=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s))
+        guardian.open()
+        guardian.await_rate("C10", value)
+        guardian.move("C10", value)
+        guardian.keep()
+        assert guardian.restore() == []
+    assert now[0] >= 8.0
