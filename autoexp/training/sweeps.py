@@ -22,7 +22,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_all_start_methods, get_context, parent_process
 from typing import Any, Literal, Protocol
 
 from pydantic import Field, ValidationError
@@ -263,7 +263,7 @@ class Processes:
 
     def run(self, jobs: Sequence[Job], wanted: Callable[[], bool]) -> Iterator[Result]:
         """See :class:`Workers`."""
-        context = get_context("spawn")
+        context = _context()
         left = list(jobs)
         running: dict[Any, tuple[Job, Any]] = {}
         try:
@@ -281,6 +281,15 @@ class Processes:
         finally:
             for _, process in running.values():
                 process.kill()
+
+
+def _context() -> Any:
+    """How processes are begun: where that can be, by one that has everything imported and forks the others."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["stable_baselines3", __name__])
+    return context
 
 
 def _work(job: str, sender: Any) -> None:
