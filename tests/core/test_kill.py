@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -23,15 +25,13 @@ POINTS = 120
 
 # Each exposure is written to a file of its own as it happens, on the far side of the kill: that is what really reached
 # the specimen. The run is told to a reader line by line as it is acknowledged.
-CHILD = """
-import pathlib, sys
+MOTHER = """
+import json, os, pathlib, sys
 from virtual_stem.microscope import VirtualMicroscope
 from virtual_stem.specimens import make_specimen
 from autoexp.engine import Engine
 from autoexp.plan import Plan
 from autoexp.testing import DirectInstrument
-
-folder, locks, exposed = (pathlib.Path(a) for a in sys.argv[1:4])
 
 class Witnessed(DirectInstrument):
     def spectrum(self, position, spec):
@@ -39,49 +39,66 @@ class Witnessed(DirectInstrument):
             file.write(repr(position) + "\\n")
         return super().spectrum(position, spec)
 
-plan = Plan.from_json(sys.argv[4]) if sys.argv[4] else None
-instrument = Witnessed(VirtualMicroscope(make_specimen("plasmonic", 0), time_scale=20))
-engine = Engine(plan, instrument, folder, lock_folder=locks, beam_current_pA=50.0,
-                observers=(lambda record, state: print(record.seq, flush=True),))
-print("ready", flush=True)
-engine.run()
-print("done", flush=True)
+specimen = make_specimen("plasmonic", 0)
+for line in sys.stdin:
+    folder, locks, exposed, text = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        instrument = Witnessed(VirtualMicroscope(specimen, time_scale=20))
+        engine = Engine(Plan.from_json(text) if text else None, instrument, folder, lock_folder=pathlib.Path(locks),
+                        beam_current_pA=50.0, observers=(lambda record, state: print(record.seq, flush=True),))
+        print(os.getpid(), flush=True)
+        engine.run()
+        print("done", flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
 """
 
 
-def start(folder, tmp_path, text):
-    """Start a run in another process, and wait until its engine is made."""
-    command = [sys.executable, "-c", CHILD, str(folder), str(tmp_path / "locks"), str(tmp_path / "exposed"), text]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert child.stdout.readline() == "ready\n"
-    return child
+@pytest.fixture
+def mother():
+    """A process that has everything imported, and forks another for each run."""
+    command = [sys.executable, "-c", MOTHER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        yield process
+        process.stdin.close()
 
 
-def finish(child):
-    """Wait for the end of a child; what it still said."""
-    with child:
-        return child.stdout.read()
+def start(mother, folder, tmp_path, text):
+    """Start a run in another process, and wait until its engine is made; the process's number."""
+    given = [str(folder), str(tmp_path / "locks"), str(tmp_path / "exposed"), text]
+    mother.stdin.write(json.dumps(given) + "\n")
+    return int(mother.stdout.readline())
+
+
+def finish(mother):
+    """Wait for the end of a run; what it still said."""
+    return list(iter(lambda: mother.stdout.readline().strip(), "ended"))
 
 
 @pytest.mark.timeout(900)
-def test_a_killed_run_is_resumed_without_loss_or_double_exposure(tmp_path, microscope):
+def test_a_killed_run_is_resumed_without_loss_or_double_exposure(mother, tmp_path, microscope):
     chance = random.Random(20)
     folder = tmp_path / "run"
     text = plan(budget=Budget(points=POINTS)).to_json()
     acknowledged: list[ev.Record] = []
-    child = start(folder, tmp_path, text)
+    child = start(mother, folder, tmp_path, text)
     for _ in range(KILLS):
         time.sleep(chance.uniform(0.0, 0.02))
-        child.send_signal(signal.SIGKILL)
-        told = [int(line) for line in finish(child).split() if line.isdigit()]
+        with contextlib.suppress(ProcessLookupError):  # it has come to its end
+            os.kill(child, signal.SIGKILL)
+        told = [int(line) for line in finish(mother) if line.isdigit()]
         records, _damaged = read_events(folder)
         assert records[: len(acknowledged)] == acknowledged
         assert not told or (records and records[-1].seq >= told[-1]), "an event that was acknowledged is not on disk"
         acknowledged = records
         if any(isinstance(r.event, ev.Finished) for r in records):
             break
-        child = start(folder, tmp_path, "" if records else text)  # killed before its first event, it begins anew
-    finish(child)
+        child = start(
+            mother, folder, tmp_path, "" if records else text
+        )  # killed before its first event, it begins anew
+    finish(mother)
     reader = RunReader(folder)
     assert reader.records[: len(acknowledged)] == acknowledged
     engine_state = _finish(folder, tmp_path, microscope)
