@@ -5,6 +5,7 @@ Run by ``make test``; not a test file itself.
 
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import sys
 ROOT = pathlib.Path(__file__).parent.parent
 VENV = ROOT / ".venv-newest"
 VERSION = "3.13"
+FEWER = {"AUTOEXP_FUZZ": "40", "AUTOEXP_KILLS": "10"}
+"""Hostile cases of each kind: that a version makes a difference shows in the first of them."""
 
 
 def find_python() -> str | None:
@@ -44,7 +47,7 @@ def main() -> int:
     without_torch = [str(inside), "-c", "import importlib.util, sys; sys.exit(bool(importlib.util.find_spec('torch')))"]
     subprocess.run(without_torch, check=True)
     tests = [str(inside), "-m", "pytest", "-m", "not slow and not window", *sys.argv[1:]]
-    return subprocess.run(tests, cwd=ROOT, check=False).returncode
+    return subprocess.run(tests, cwd=ROOT, env=FEWER | os.environ, check=False).returncode
 
 
 if __name__ == "__main__":
