@@ -95,10 +95,10 @@ def test_a_killed_run_is_resumed_without_loss_or_double_exposure(mother, tmp_pat
         acknowledged = records
         if any(isinstance(r.event, ev.Finished) for r in records):
             break
-        child = start(
-            mother, folder, tmp_path, "" if records else text
-        )  # killed before its first event, it begins anew
-    finish(mother)
+        # killed before its first event, it begins anew
+        child = start(mother, folder, tmp_path, "" if records else text)
+    else:
+        finish(mother)
     reader = RunReader(folder)
     assert reader.records[: len(acknowledged)] == acknowledged
     engine_state = _finish(folder, tmp_path, microscope)
