@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.patches import cut
 from autoexp.plan import Budget, GridAgent, OverviewSpec, PatchSpec, Plan, RandomAgent, UserLimits
 from autoexp.runlog import RunReader
+from autoexp.testing import DirectInstrument
+from virtual_stem.microscope import VirtualMicroscope
 
 
 def start(plan, instrument, folder, locks, **given):
@@ -85,6 +88,23 @@ def test_saturated_and_dark_spectra_suspend_before_the_next_exposure(row, fault,
     engine.resume()
     assert engine.join(60)
     assert engine.status.ending == "completed"
+
+
+def test_dark_frames_that_are_alike_number_by_number_are_dark_and_not_old(plasmonic, tmp_path, locks):
+    """A camera that counts gives nothing but zeros without a beam; its frame numbers tell that they are new."""
+    instrument = DirectInstrument(VirtualMicroscope(plasmonic, time_scale=1e4))
+    spectrum = instrument.spectrum
+    left = [6]
+
+    def dark_for_a_while(position, spec):
+        taken = spectrum(position, spec)
+        left[0] -= 1
+        return replace(taken, counts=np.zeros_like(taken.counts)) if 0 <= left[0] < 4 else taken
+
+    instrument.spectrum = dark_for_a_while
+    engine = run(plan(resume_after_s=0.05), instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "completed"
+    assert [p.fault for p in engine.state.points.values() if p.fault] == ["dark"] * 4
 
 
 def test_row_8_resumes_by_itself_only_if_so_planned(instrument, tmp_path, locks):
