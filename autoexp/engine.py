@@ -314,7 +314,11 @@ class Engine:
             self._upkeep.hasten()
             return
         reason = "after an interruption" if interrupted else "before the overview"
-        while not self._kept(lambda: self._upkeep.align(reason)):
+        self._until_kept(lambda: self._upkeep.align(reason))
+
+    def _until_kept(self, keep: Callable[[], bool]) -> None:
+        """Before the run goes on: try what has to be, again whenever somebody has helped and resumes."""
+        while not self._kept(keep):
             while self.state.phase in WAITING:
                 self._wait()
             self._recorder.enter("preparing")
@@ -331,14 +335,19 @@ class Engine:
             return cut(self._recorder.saved_overview(), self.plan.patches)
         if self._overview is not None:
             self._guardian.bind(self.plan.overview)
-            overview = self._overview
             self._guardian.account.pay(self.plan.overview.time_s)  # the specimen has had it, though before the run
         else:
-            overview = self._guardian.overview(self.plan.overview)
+            self._until_kept(self._take_overview)
+        overview = self._overview
+        assert overview is not None
         dose = self._guardian.account.last_e
         candidates = cut(np.asarray(overview.image), self.plan.patches)
         self._recorder.overview(overview, candidates.image, len(candidates), dose)
         return candidates
+
+    def _take_overview(self) -> bool:
+        self._overview = self._guardian.overview(self.plan.overview)
+        return True
 
     def _settle_unknown(self) -> None:
         """After an interruption: what was begun is never begun again silently."""

@@ -136,7 +136,7 @@ def test_abort_cuts_a_long_exposure_short(instrument, tmp_path, locks):
     instrument._instrument.microscope.time_scale = 3
     engine = Engine(long, instrument, tmp_path / "run", lock_folder=locks)
     engine.start()
-    until(lambda: engine.state.pending and engine.state.pending[0].status == "exposing")
+    until(lambda: "spectrum" in [kind for kind, _ in instrument.commands])
     begun = time.monotonic()
     engine.abort()
     sent = len(instrument.commands)

@@ -187,3 +187,24 @@ def test_nonsense_never_ends_a_run(kind, what, plasmonic, tmp_path, locks):
     assert engine.state.finished.ending in ("stopped", "completed")
     if kind == "frame" and engine.state.finished.ending == "stopped":
         assert [direct.get(name) for name in PAIR] == pytest.approx([0.01, -0.02])
+
+
+@pytest.mark.parametrize("what", NONSENSE)
+def test_an_overview_that_fails_is_taken_again_when_somebody_has_helped(what, plasmonic, tmp_path, locks):
+    instrument = FaultyInstrument(DirectInstrument(VirtualMicroscope(plasmonic, time_scale=1e5)))
+    take, failing = instrument.overview, [True]
+    instrument.overview = lambda spec: NONSENSE[what](take(spec)) if failing else take(spec)
+    engine = Engine(plan(), instrument, tmp_path / "run", lock_folder=locks, beam_current_pA=50.0)
+    engine.start()
+    until(lambda: engine.join(0) or engine.state.phase == "suspended" or engine.state.prepared is not None)
+    if what == "smaller":  # an overview like others, as nobody knows how it should be
+        assert engine.join(60)
+        return
+    assert engine.state.phase == "suspended"
+    failing.clear()
+    engine.resume()
+    assert engine.join(60)
+    assert engine.state.finished.ending == "completed"
+    frames = sum(kind == "overview" for kind, _ in instrument.commands)
+    assert frames == 2
+    assert engine.state.dose_e > engine.state.prepared.dose_e + 6 * engine._guardian.dose_of(plan().spectrum.exposure_s)
