@@ -221,9 +221,12 @@ class Recorder:
         return checked_spectra(self.folder, channels, self.state.measured, refs)
 
     def prediction(self, prediction: Prediction) -> None:
-        """Save a prediction of the whole field."""
+        """Save a prediction of the whole field; none that was saved before is replaced, be it after as many points."""
         array = np.stack([prediction.mean, prediction.std]).astype(np.float32)
-        ref = self._log.save_array(f"prediction-{prediction.after:06d}", array)
+        taken = {r.event.array.file for r in self.records if isinstance(r.event, ev.Predicted)}
+        name = f"prediction-{prediction.after:06d}"
+        names = (name, *(f"{name}-{i}" for i in range(2, len(taken) + 2)))
+        ref = self._log.save_array(next(n for n in names if f"{n}.npy" not in taken), array)
         known = prediction.evidence
         self.append(
             ev.Predicted(

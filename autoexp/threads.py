@@ -127,8 +127,8 @@ class InTurn:
         with self._changing:
             self._calls.append(begun)
             if not self._busy:
-                self._busy = True
                 threading.Thread(target=self._carry_out, name=self._name, daemon=True).start()
+                self._busy = True  # not where there is no thread to be had
         return begun
 
     def _carry_out(self) -> None:
