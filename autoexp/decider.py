@@ -6,29 +6,26 @@ the plan says.
 
 from __future__ import annotations
 
-import math
-import numbers
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from autoexp.agent import Agent, Finisher, Forethinker, Prediction, Predictor, Suggestion
+from autoexp.advice import AdviceError, checked_prediction, checked_suggestion, shown
+from autoexp.advisor import CANDIDATE_S, MAKING, Advisor
+from autoexp.agent import Agent, Finisher, Prediction, Predictor, Suggestion
 from autoexp.agents import make_agent
 from autoexp.agents.space_filling import SpaceFillingPolicy
 from autoexp.patches import Candidates
 from autoexp.plan import Plan
-from autoexp.state import Point, RunState
+from autoexp.state import RunState
 from autoexp.text import clean
-from autoexp.threads import Call, one_blas_thread, tamed
+from autoexp.threads import Call
+from autoexp.visits import ON_THE_SPOT
 
-T = TypeVar("T")
 RETRIES = 3
-ON_THE_SPOT = 1e-6
-"""Fractions of the field within which two positions are the same."""
 
 
 @dataclass(frozen=True)
@@ -65,115 +62,6 @@ def allowed_in(candidates: Candidates, state: RunState) -> Candidates:
     return restricted.within(state.shifts()) if state.looks else restricted
 
 
-def _work(agent: Forethinker) -> None:
-    with one_blas_thread():
-        agent.work_ahead()
-
-
-class _Visits:
-    """Which candidates and positions were exposed or are to be; kept up from state to state of one run."""
-
-    def __init__(self) -> None:
-        self._counted = 0
-        self._open: set[int] = set()
-        self._candidates: set[int] = set()
-        self._spots: set[tuple[int, int]] = set()
-
-    def holds(self, candidate: int | None, position: tuple[float, float], state: RunState) -> bool:
-        """Whether a candidate or a position has been visited in a state, or is about to be."""
-        self._catch_up(state)
-        pending = [state.points[i] for i in self._open]
-        if candidate is not None and (candidate in self._candidates or any(p.candidate == candidate for p in pending)):
-            return True
-        y, x = _spot(position)
-        near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)}
-        return not near.isdisjoint(self._spots) or any(_spot(p.position) in near for p in pending)
-
-    def _catch_up(self, state: RunState) -> None:
-        """Take in the points that are new, and those that were open before."""
-        new = range(self._counted, max(self._counted, state.next_id))
-        self._counted = max(self._counted, state.next_id)
-        for i in sorted(self._open.union(new)):
-            point = state.points.get(i)
-            if point is not None:
-                self._take_in(i, point)
-
-    def _take_in(self, i: int, point: Point) -> None:
-        if point.status in ("decided", "exposing"):
-            self._open.add(i)
-            return
-        self._open.discard(i)
-        if point.exposed:
-            self._spots.add(_spot(point.position))
-            if point.candidate is not None:
-                self._candidates.add(point.candidate)
-
-
-def _spot(position: tuple[float, float]) -> tuple[int, int]:
-    return round(position[0] / ON_THE_SPOT), round(position[1] / ON_THE_SPOT)
-
-
-def in_plain_types(suggestion: Suggestion) -> Suggestion:
-    """A suggestion whose numbers are Python's own and whose reason is clean text.
-
-    Raises:
-        TypeError, ValueError, OverflowError: a part of it is something else; the message says which, in words.
-    """
-    if not isinstance(suggestion.reason, str):
-        raise TypeError("a reason that is no text")
-    candidate = suggestion.candidate
-    if candidate is not None and (isinstance(candidate, bool) or not isinstance(candidate, numbers.Integral)):
-        raise TypeError(f"candidate {clean(repr(candidate), 80)}, which does not exist")
-    position = suggestion.position
-    if isinstance(position, str) or not isinstance(position, Sequence | np.ndarray) or len(position) != 2:
-        raise TypeError(f"the position {clean(repr(position), 80)}, which is no pair of numbers")
-    y, x = (_number(p) for p in position)
-    told = {
-        name: None if (value := getattr(suggestion, name)) is None else _number(value)
-        for name in ("mean", "std", "acquisition")
-    }
-    where = None if candidate is None else int(candidate)
-    return Suggestion(where, (y, x), clean(suggestion.reason, 1000), **told)
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ValueError("numbers that are not finite")
-    return float(value)
-
-
-def checked_prediction(prediction: object, candidates: int) -> Prediction | None:
-    """A prediction that can be shown and saved: a mean and a deviation for every candidate; None where it is none."""
-    if not isinstance(prediction, Prediction):
-        return None
-    try:
-        mean, std = (np.array(part, dtype=np.float64) for part in (prediction.mean, prediction.std))
-    except (TypeError, ValueError):
-        return None
-    if mean.shape != (candidates,) or std.shape != (candidates,) or not isinstance(prediction.after, numbers.Integral):
-        return None
-    return replace(prediction, mean=mean, std=std, after=int(prediction.after))
-
-
-@dataclass
-class _Advisor:
-    """An agent and what it has learned; a new one is made whenever settings change, so that threads never share one.
-
-    Attributes:
-        agent: None until it is needed.
-        learned: ids of the points that it knows.
-        settled: so many outcomes, from the first, are among them and need not be looked at again.
-        visits: where was measured.
-        making: held while the agent is made.
-    """
-
-    agent: Agent | None = None
-    learned: set[int] = field(default_factory=set)
-    settled: int = 0
-    visits: _Visits = field(default_factory=_Visits)
-    making: threading.Lock = field(default_factory=threading.Lock)
-
-
 class Decider:
     """Owns the agent of a run.
 
@@ -190,16 +78,28 @@ class Decider:
         self._plan = plan
         self._all = candidates
         self._clock = clock
-        self.configure(state)
+        self._begin_anew(state)
 
     def configure(self, state: RunState) -> None:
         """Put settings in force; the agent is made anew and learns all outcomes again at its next decision."""
+        self._advisor.leave()
+        self._begin_anew(state)
+
+    def _begin_anew(self, state: RunState) -> None:
         assert state.settings is not None
-        self._settings = state.settings
-        self._candidates = allowed_in(self._all, state)
-        self._advisor = _Advisor()
-        self._call: Call[Decision] | None = None
+        settings = self._settings = state.settings
+        candidates = self._candidates = allowed_in(self._all, state)
         self.set_aside = False
+        self._be_advised_by(lambda: make_agent(settings.agent, candidates, self._plan.seed, settings.budget.points))
+
+    def _be_advised_by(self, make: Callable[[], Agent]) -> None:
+        """Have an agent of which nothing has been asked yet."""
+        answer_s = self._plan.decision_deadline_s
+        making_s = MAKING * answer_s + CANDIDATE_S * len(self._all)
+        self._advisor = Advisor(make, answer_s, making_s, self._clock)
+        self._call: Call[Decision] | None = None
+        self._waits_since: float | None = None
+        self._unready = ""
 
     def follow(self, state: RunState) -> None:
         """Take drift into account; the agent is only made anew if other candidates are in the field than before."""
@@ -210,139 +110,137 @@ class Decider:
             self._candidates = now  # a position that is no candidate's may leave the field all the same
 
     def prepare(self, cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Make the agent, which on a large overview takes minutes, before the first decision has a deadline.
+        """Make the agent, which on a large overview takes minutes, before the first decision.
 
-        What goes wrong shows, and is coped with, at that decision.
+        It has ten times the plan's deadline for that, and a millisecond more for each candidate. What goes wrong is
+        said, and coped with, at that decision.
         """
-        advisor = self._advisor
-        call = Call(tamed(lambda: self._make(advisor)), "autoexp-preparation")
-        while not call.wait(0.05) and not cancelled():
-            pass
+        begun, call = self._clock(), self._advisor.prepare()
+        while not call.wait(0.05) and not cancelled() and not self._unready:
+            self._unready = self._advisor.overdue(begun)
 
     def begin(self, state: RunState) -> None:
         """Start to decide what comes after the points that are known or in flight in ``state``."""
         advisor = self._advisor
-        self._call = Call(tamed(lambda: self._decide(advisor, state)), "autoexp-decision")
+        self._waits_since = None
+        self._call = advisor.begin(lambda agent: self._decide(advisor, agent, state))
 
     def fetch(self, state: RunState, cancelled: Callable[[], bool] = lambda: False) -> Decision | None:
-        """The decision, waiting for it up to the plan's deadline; None if cancelled meanwhile, to be fetched later."""
+        """The decision, waiting for it up to the plan's deadline; None if cancelled meanwhile, to be fetched later.
+
+        Where the agent has yet to be made, or is still busy with what it was asked before, that has its own deadline.
+        """
+        if self._unready:
+            return self._fall_back(state, self._unready)
         if self._call is None:
             self.begin(state)
         assert self._call is not None
-        deadline = self._clock() + self._plan.decision_deadline_s
+        if self._waits_since is None:
+            self._waits_since = self._clock()
         while not self._call.wait(0.02):
             if cancelled():
                 return None
-            if self._clock() > deadline:
-                return self._fall_back(state, f"it did not answer within {self._plan.decision_deadline_s:g} s")
-        call, self._call = self._call, None
+            if late := self._advisor.overdue(self._waits_since):
+                return self._fall_back(state, late)
+        call, self._call, self._waits_since = self._call, None, None
         try:
             return call.result()
         except Exception as error:  # an agent is foreign code: whatever it raises must not end the run
             return self._fall_back(state, str(error) or type(error).__name__)
 
     def predict(self, state: RunState, cancelled: Callable[[], bool] = lambda: False) -> Prediction | None:
-        """What the agent's model expects once it has learned everything in ``state``; None if it does not say."""
-        if self._call is not None and not self._comes(self._call, cancelled):
-            return None
+        """What the agent's model expects once it has learned everything in ``state``; None if it does not say.
+
+        It is waited for up to the plan's deadline, and as long again for what it was asked before.
+
+        Raises:
+            AdviceError: what it says is no prediction.
+            Exception: whatever the agent raises.
+        """
         advisor = self._advisor
-        call = Call(tamed(lambda: self._predict(advisor, state)), "autoexp-prediction")
-        return call.result() if self._comes(call, cancelled) else None
-
-    def _comes(self, call: Call[T], cancelled: Callable[[], bool]) -> bool:
-        """Whether a call ends before the plan's deadline."""
-        deadline = self._clock() + self._plan.decision_deadline_s
+        begun, call = self._clock(), advisor.begin(lambda agent: self._predict(advisor, agent, state))
+        self._call = None
         while not call.wait(0.02):
-            if cancelled() or self._clock() > deadline:
-                return False
-        return True
+            late = self._clock() > begun + 2 * self._plan.decision_deadline_s
+            if late or cancelled() or advisor.overdue(begun):
+                return None
+        return call.result()
 
-    def _predict(self, advisor: _Advisor, state: RunState) -> Prediction | None:
-        with one_blas_thread():
-            agent = self._learn(advisor, state)
-            return self._prediction(agent)
+    def _predict(self, advisor: Advisor, agent: Agent, state: RunState) -> Prediction | None:
+        advisor.learn(agent, state)
+        return self._prediction(agent, state)
 
-    def _prediction(self, agent: Agent) -> Prediction | None:
-        if not isinstance(agent, Predictor) or (told := agent.predict()) is None:
-            return None
-        return checked_prediction(told, len(self._candidates))
+    def _prediction(self, agent: Agent, state: RunState) -> Prediction | None:
+        told = agent.predict() if isinstance(agent, Predictor) else None
+        return None if told is None else checked_prediction(told, len(self._all), len(state.outcomes))
 
-    def _decide(self, advisor: _Advisor, state: RunState) -> Decision:
+    def _decide(self, advisor: Advisor, agent: Agent, state: RunState) -> Decision:
         begun = self._clock()
-        with one_blas_thread():
-            agent = self._learn(advisor, state)
-            suggestion, warning = self._ask(advisor, agent, state)
-            prediction = self._prediction(agent)
-        if isinstance(agent, Forethinker) and agent.has_work:
-            Call(tamed(lambda: _work(agent)), "autoexp-work-ahead")
+        name = clean(str(agent.name), 80)
+        advisor.learn(agent, state)
+        suggestion, warning = self._ask(advisor, agent, name, state)
+        prediction, remark = self._foresee(advisor, agent, name, state)
+        finished = clean(str(agent.finished)) if suggestion is None and isinstance(agent, Finisher) else ""
+        advisor.let_work_ahead(agent)
         return Decision(
             suggestion,
-            clean(str(agent.name), 80) if warning is None else SpaceFillingPolicy.name,
+            name if warning is None else SpaceFillingPolicy.name,
             known=len(state.outcomes),
             pending=tuple(p.id for p in state.pending),
             decision_s=self._clock() - begun,
             prediction=prediction,
-            warning=warning,
-            finished=clean(str(agent.finished)) if suggestion is None and isinstance(agent, Finisher) else "",
+            warning=" ".join(said for said in (warning, remark) if said) or None,
+            finished=finished,
         )
 
-    def _learn(self, advisor: _Advisor, state: RunState) -> Agent:
-        """The advisor's agent, which then knows every outcome of ``state``."""
-        agent = self._make(advisor)
-        new = [(i, outcome) for i, outcome in state.outcomes.since(advisor.settled) if i not in advisor.learned]
-        if new:
-            agent.ingest([outcome for _, outcome in new])
-            advisor.learned |= {i for i, _ in new}
-        advisor.settled = max(advisor.settled, len(state.points.learned))
-        return agent
+    def _foresee(
+        self, advisor: Advisor, agent: Agent, name: str, state: RunState
+    ) -> tuple[Prediction | None, str | None]:
+        """The agent's prediction; none, and why, where it cannot be used, which is said once of each agent."""
+        try:
+            return self._prediction(agent, state), None
+        except Exception as error:  # a decision is no worse for it
+            fault = str(error) if isinstance(error, AdviceError) else f"nothing, but raised {type(error).__name__}"
+        if "prediction" in advisor.said:
+            return None, None
+        advisor.said.add("prediction")
+        return None, f"The {name} agent predicted {fault}; its predictions are not shown."
 
-    def _make(self, advisor: _Advisor) -> Agent:
-        with advisor.making:
-            if advisor.agent is None:
-                settings = self._settings
-                advisor.agent = make_agent(settings.agent, self._candidates, self._plan.seed, settings.budget.points)
-            return advisor.agent
-
-    def _ask(self, advisor: _Advisor, agent: Agent, state: RunState) -> tuple[Suggestion | None, str | None]:
+    def _ask(self, advisor: Advisor, agent: Agent, name: str, state: RunState) -> tuple[Suggestion | None, str | None]:
         """A usable suggestion; asks up to three times, then fills space, and says so."""
         pending = [p.suggestion for p in state.pending]
         refused: list[Suggestion] = []
         fault = ""
         for _ in range(RETRIES):
             suggestions = agent.suggest(1, [*pending, *refused])
-            if not suggestions:
+            if isinstance(suggestions, list | tuple) and not suggestions:
                 return None, None
-            found, fault = self._checked(suggestions[0], advisor, state)
-            if found is not None and not fault:
+            try:
+                if not isinstance(suggestions, list | tuple):
+                    raise AdviceError("nothing that is a list")
+                found = checked_suggestion(suggestions[0])
+            except Exception as error:  # its parts are foreign code too
+                fault = str(error) if isinstance(error, AdviceError) else f"what raised {type(error).__name__}"
+                continue
+            if not (fault := self._fault_of(found, advisor, state)):
                 return found, None
-            if found is not None:
-                refused.append(found)
+            refused.append(found)
         instead = self._fill_space(state, pending)
-        return instead, f"The {agent.name} agent suggested {fault}; a space-filling point is measured instead."
+        return instead, f"The {name} agent suggested {fault}; a space-filling point is measured instead."
 
     def _fill_space(self, state: RunState, pending: Sequence[Suggestion]) -> Suggestion | None:
         filler = SpaceFillingPolicy(self._candidates, self._plan.seed)
         filler.ingest([outcome for _, outcome in state.outcomes])
         return next(iter(filler.suggest(1, pending)), None)
 
-    def _checked(self, suggestion: object, advisor: _Advisor, state: RunState) -> tuple[Suggestion | None, str]:
-        """A suggestion in plain types, and what is wrong with it, in words; None where it cannot even be read."""
-        if not isinstance(suggestion, Suggestion):
-            return None, f"{clean(repr(suggestion), 80)}, which is no suggestion"
-        try:
-            plain = in_plain_types(suggestion)
-        except (TypeError, ValueError, OverflowError) as error:
-            return None, str(error)
-        return plain, self._fault_of(plain, advisor, state)
-
-    def _fault_of(self, suggestion: Suggestion, advisor: _Advisor, state: RunState) -> str:
+    def _fault_of(self, suggestion: Suggestion, advisor: Advisor, state: RunState) -> str:
         """Why a suggestion is not to be measured, in words; empty if it may be."""
         candidate, position = suggestion.candidate, suggestion.position
         if not all(0 <= p <= 1 for p in position):
             return f"a position outside the field, {position}"
         if candidate is not None:
             if not 0 <= candidate < len(self._candidates):
-                return f"candidate {candidate}, which does not exist"
+                return f"candidate {shown(candidate)}, which does not exist"
             if not self._candidates.allowed[candidate]:
                 return f"candidate {candidate}, where regions forbid to measure"
             own = self._candidates.positions[candidate]
@@ -360,9 +258,11 @@ class Decider:
 
     def _fall_back(self, state: RunState, why: str) -> Decision:
         """Set the agent aside: from here on space is filled, until settings are put in force anew."""
-        name = self._settings.agent.kind
         self.set_aside = True
-        self._call = None
-        self._advisor = _Advisor(SpaceFillingPolicy(self._candidates, self._plan.seed))
-        decision = self._decide(self._advisor, state)
-        return replace(decision, warning=f"The {name} agent was set aside: {why}", failed=True)
+        self._advisor.leave()
+        self._be_advised_by(lambda: SpaceFillingPolicy(self._candidates, self._plan.seed))
+        call = self._advisor.begin(partial(self._decide, self._advisor, state=state))
+        while not call.wait(1.0):
+            pass  # this is our own, and nothing that it does takes long
+        name = self._settings.agent.kind
+        return replace(call.result(), warning=f"The {name} agent was set aside: {why}", failed=True)

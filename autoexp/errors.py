@@ -11,6 +11,10 @@ class PlanError(AutoexpError):
     """A plan, a setting or a file is not usable; nothing has moved."""
 
 
+class ScoreError(PlanError):
+    """A scalarizer gives no numbers, whatever the spectrum."""
+
+
 class RunLogError(AutoexpError):
     """A run folder cannot be read or written."""
 

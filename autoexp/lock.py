@@ -13,12 +13,15 @@ from typing import Self
 import platformdirs
 from filelock import FileLock, Timeout
 
-from autoexp.errors import InstrumentBusyError, InstrumentError, RunLogError
+from autoexp.documents import read_json
+from autoexp.errors import InstrumentBusyError, InstrumentError, PlanError, RunLogError
 from autoexp.instrument import Identity
 from autoexp.safe_files import open_regular
+from autoexp.text import clean
 
 RUN_LOCK = ".lock"
 PATIENCE_S = 0.5
+NOTE_BYTES = 10_000
 
 
 def default_folder() -> pathlib.Path:
@@ -62,10 +65,11 @@ class InstrumentLock:
         """
         try:
             self._note.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
+            _take(self._lock)
         except Timeout as error:
+            holder = _holder(self._note)
             raise InstrumentBusyError(
-                f"{self._identity.name} is in use by {self._who()}. Wait until that run ends, or stop it there."
+                f"{self._identity.name} is in use by {holder}. Wait until that run ends, or stop it there."
             ) from error
         except OSError as error:
             raise InstrumentError(f"{self._identity.name} cannot be locked for this run: {error}") from error
@@ -76,19 +80,35 @@ class InstrumentLock:
         """Give the lock back."""
         self._lock.release()
 
-    def _who(self) -> str:
-        try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
-            return f"{note['holder']} (process {note['pid']})"
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return "another run"
+
+def holders(folder: pathlib.Path | None = None) -> dict[str, str]:
+    """The instruments that are in use now, and by whom; nothing is made, changed or kept, and no run is refused for it.
+
+    Args:
+        folder: where locks lie; in the user's state folder by default.
+
+    Returns:
+        Names of locks, which are those of the instruments' keys, with who holds each as far as that is known.
+    """
+    folder = folder or default_folder()
+    try:
+        locks = sorted(path for path in folder.iterdir() if path.suffix == ".lock")
+    except OSError:
+        return {}
+    return {clean(path.stem, 200): _holder(path.with_suffix(".json")) for path in locks if _is_taken(path)}
+
+
+def _holder(note: pathlib.Path) -> str:
+    """Who holds a lock, by the note beside it; it may say anything or nothing."""
+    try:
+        told = read_json(note, "The note", NOTE_BYTES, follow=False)
+        return f"{clean(str(told['holder']), 200)} (process {clean(str(told['pid']), 20)})"
+    except (PlanError, LookupError, TypeError):
+        return "another run"
 
 
 def lock_run(folder: pathlib.Path) -> FileLock:
     """The lock of a run's folder, taken; it ends with the process however that ends.
-
-    Whoever looks whether a run is being written (:func:`is_locked`) may hold the lock for some microseconds, so it is
-    asked for again and again for half a second before it counts as taken.
 
     Raises:
         RunLogError: another process writes there, or the lock cannot be taken.
@@ -98,7 +118,7 @@ def lock_run(folder: pathlib.Path) -> FileLock:
     try:
         with contextlib.suppress(FileNotFoundError):
             open_regular(path, os.O_RDWR).close()  # a link is refused, and named, before anything opens it
-        lock.acquire(timeout=PATIENCE_S, poll_interval=0.002)
+        _take(lock)
     except Timeout as error:
         raise RunLogError(f"Another program is writing to the run {folder}; close it there first.") from error
     except OSError as error:
@@ -108,12 +128,29 @@ def lock_run(folder: pathlib.Path) -> FileLock:
 
 def is_locked(folder: pathlib.Path) -> bool:
     """Whether somebody is writing to a run now; found out without making, changing or keeping anything."""
-    path = folder / RUN_LOCK
+    return _is_taken(folder / RUN_LOCK)
+
+
+def _take(lock: FileLock) -> None:
+    """Take a lock.
+
+    Whoever only looks whether it is held (:func:`_is_taken`) may have it for some microseconds, so it is asked for
+    again and again for half a second before it counts as taken.
+
+    Raises:
+        Timeout: somebody else has it.
+        OSError: its file cannot be made.
+    """
+    lock.acquire(timeout=PATIENCE_S, poll_interval=0.002)
+
+
+def _is_taken(path: pathlib.Path) -> bool:
+    """Whether somebody holds the lock of a file."""
     try:
         with open_regular(path) as file:
             return _is_held(path, file.fileno())
     except (OSError, RunLogError):
-        return False  # no lock, or none that a writer could have taken
+        return False  # no lock, or none that anybody could have taken
 
 
 if sys.platform == "win32":

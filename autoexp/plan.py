@@ -396,7 +396,10 @@ class Plan(Model):
         None, gt=0, le=1e6, description="go on by itself so long after the beam was lost, s; never, if not given"
     )
     decision_deadline_s: Number = Field(
-        20.0, ge=1e-3, le=3600, description="an agent that takes longer is set aside, s: 0.001 to 3600"
+        20.0,
+        ge=1e-3,
+        le=3600,
+        description="an agent that takes longer (to be made: ten times) is set aside, s: 0.001 to 3600",
     )
     budget: Budget = Budget()
     align: AlignmentStage | None = Field(None, description="align the beam first, and again when it has moved")

@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from autoexp import events as ev
 from autoexp.agent import Prediction
-from autoexp.errors import BadFrameError, DiskError, RunLogError
+from autoexp.errors import BadFrameError, DiskError, RunLogError, ScoreError
 from autoexp.instrument import EnergyCalibration, Overview, Spectrum
 from autoexp.lost_events import lost_aside
 from autoexp.observers import Observer, Observers
 from autoexp.plan import Plan
 from autoexp.runlog import CheckedSpectra, RunLog, RunReader, checked_spectra, folded, record_refs
 from autoexp.scalarizers import Scalarizer, Scores
-from autoexp.scoring import Scorer, ScoreTimeoutError
+from autoexp.scoring import Scorer
 from autoexp.state import Point, RunState
 from autoexp.status import Status, status_of
 
@@ -50,7 +50,7 @@ class Recorder:
         state: the fold of all events so far.
         status: what clients show; replaced, never changed.
         waited_s: time that the microscope has waited for decisions.
-        score_hung: why the latest spectrum has no score, where the scalarizer gave none in time; else empty.
+        score_hung: why the latest spectrum has no score, where the scalarizer gave no number in time; else empty.
     """
 
     def __init__(
@@ -234,9 +234,12 @@ class Recorder:
         return checked_spectra(self.folder, channels, self.state.measured, refs)
 
     def prediction(self, prediction: Prediction) -> None:
-        """Save a prediction of the whole field."""
+        """Save a prediction of the whole field; none that was saved before is replaced, be it after as many points."""
         array = np.stack([prediction.mean, prediction.std]).astype(np.float32)
-        ref = self._log.save_array(f"prediction-{prediction.after:06d}", array)
+        taken = {r.event.array.file for r in self.records if isinstance(r.event, ev.Predicted)}
+        name = f"prediction-{prediction.after:06d}"
+        names = (name, *(f"{name}-{i}" for i in range(2, len(taken) + 2)))
+        ref = self._log.save_array(next(n for n in names if f"{n}.npy" not in taken), array)
         known = prediction.evidence
         self.append(
             ev.Predicted(
@@ -273,7 +276,7 @@ class Recorder:
         try:
             return self._scorer.score(scalarizer, spectra, self.energy(), gain)
         except Exception as error:  # a user's function may raise anything
-            if isinstance(error, ScoreTimeoutError):
+            if isinstance(error, ScoreError):
                 self.score_hung = f"The score gave no number: {error}."
             self.append(ev.Warned(message=f"The scalarizer gives no number: {error}"))
             return Scores(np.full(len(spectra), np.nan), np.zeros(len(spectra)))

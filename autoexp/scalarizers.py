@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from scipy import ndimage
 
 from autoexp.documents import parse_json
-from autoexp.errors import PlanError
+from autoexp.errors import PlanError, ScoreError
 from autoexp.fields import Energy, Name, Number, explain
+from autoexp.foreign import real_numbers
 
 Array = npt.NDArray[np.float64]
 Spectra = npt.NDArray[np.floating[Any]]
@@ -48,7 +49,7 @@ class _Scalarizer(BaseModel):
         draws = np.random.default_rng(0).standard_normal((24, spectra.shape[1]))
         sigma = np.sqrt(np.maximum(spectra, 1.0) * counts_per_electron)
         redrawn = np.stack([self.values(spectra + sigma * draw, energy_eV) for draw in draws])
-        return Scores(self.values(spectra, energy_eV), np.nanstd(redrawn, axis=0))
+        return Scores(self.values(spectra, energy_eV), _spread(redrawn))
 
     def require(self) -> None:
         """Refuse what can be known to be missing before the first spectrum.
@@ -317,14 +318,22 @@ class Function(_Scalarizer):
             raise PlanError(f"No scalarizer function is registered as {self.name!r} (known: {known}).")
 
     def values(self, spectra: Spectra, energy_eV: Array) -> Array:
+        """Values (n,) as the function returns them, NaN where a mask of its lies over them.
+
+        Raises:
+            PlanError: no function of that name is registered.
+            ScoreError: it returned something else than real numbers, or another number of them.
+            Exception: whatever the function raises.
+        """
         self.require()
-        values = np.asarray(_registered[self.name][0](_read_only(spectra), _read_only(energy_eV)), dtype=float)
-        if values.shape != (len(spectra),):
-            raise PlanError(
-                f"The scalarizer {self.name!r} must return one value for each of the {len(spectra)} spectra; "
-                f"it returned an array of shape {values.shape}."
-            )
-        return values
+        told = _registered[self.name][0](_read_only(spectra), _read_only(energy_eV))
+        try:
+            return real_numbers(told, len(spectra))
+        except ValueError as error:
+            raise ScoreError(
+                f"the function {self.name!r} must return one value for each of the {len(spectra)} spectra, a real "
+                f"number; it returned {error}"
+            ) from error
 
     def describe(self) -> str:
         return self.name
@@ -364,6 +373,15 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _spread(values: Array) -> Array:
+    """Standard deviation (n,) of what is finite among values (draws, n); NaN where nothing is."""
+    known = np.where(np.isfinite(values), values, np.nan)
+    some = ~np.isnan(known).all(axis=0)
+    spread = np.full(values.shape[1], np.nan)
+    spread[some] = np.nanstd(known[:, some], axis=0)
+    return spread
 
 
 def _smooth(spectra: Spectra) -> Array:

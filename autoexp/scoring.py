@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autoexp.errors import AutoexpError
+from autoexp.errors import ScoreError
+from autoexp.foreign import real_numbers
 from autoexp.patches import read_only
 from autoexp.scalarizers import Scalarizer, Scores
 from autoexp.threads import Worker, tamed
@@ -19,7 +20,7 @@ SPECTRUM_S = 0.01
 """What one spectrum more adds to the time that a scalarizer is given."""
 
 
-class ScoreTimeoutError(AutoexpError):
+class ScoreTimeoutError(ScoreError):
     """A scalarizer gave no number in time."""
 
 
@@ -47,6 +48,7 @@ class Scorer:
 
         Raises:
             ScoreTimeoutError: it took too long, or nobody waits any more.
+            ScoreError: what it gives are no real numbers.
             Exception: whatever the scalarizer raises.
         """
         spectra, energy_eV = read_only(np.asarray(spectra)), read_only(energy_eV)
@@ -71,8 +73,9 @@ class Scorer:
 
 def _checked(scores: Scores, count: int) -> Scores:
     """Values that are not finite are none; noise is not negative."""
-    value, std = (np.array(part, dtype=float) for part in scores)
-    if value.shape != (count,) or std.shape != (count,):
-        raise AutoexpError(f"it gave {value.shape} values for {count} spectra")
+    try:
+        value, std = (real_numbers(part, count) for part in scores)
+    except ValueError as error:
+        raise ScoreError(f"a number is wanted for each of {count} spectra; it returned {error}") from error
     value[~np.isfinite(value)] = np.nan
     return Scores(value, np.where(np.isfinite(std) & (std >= 0), std, 0.0))

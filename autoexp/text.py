@@ -21,6 +21,7 @@ def clean(text: str, most: int = MAX_TEXT) -> str:
     >>> clean("5 \\udcb5s\\x1b[2J")
     '5 ?s?[2J'
     """
+    text = str.__str__(text)  # of a class of its own it may say anything of itself
     if len(text) > most:
         text = text[: max(0, most - len(CUT))] + CUT
     if text.isascii() and text.isprintable():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import queue
@@ -77,7 +78,7 @@ def _presentable(error: BaseException) -> BaseException:
     """The error; another in its place where it cannot even say what it is."""
     try:
         str(error)
-    except Exception:
+    except BaseException:  # a message that is somebody's code may raise anything
         return RuntimeError(f"{type(error).__name__}, which has no message that can be read")
     return error
 
@@ -110,6 +111,41 @@ class Worker:
             calls, self._calls = self._calls, None
         if calls is not None:
             calls.put(None)
+
+
+class InTurn:
+    """Carries out calls one after the other, on a daemonic thread that lasts as long as there is something to do.
+
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+        self._calls: collections.deque[Call[Any]] = collections.deque()
+        self._busy = False
+        self._changing = threading.Lock()
+
+    def begin(self, call: Callable[[], T]) -> Call[T]:
+        """Let something be done as soon as what came before it is done."""
+        begun = Call(call, start=False)
+        with self._changing:
+            self._calls.append(begun)
+            if not self._busy:
+                threading.Thread(target=self._carry_out, name=self._name, daemon=True).start()
+                self._busy = True  # not where there is no thread to be had
+        return begun
+
+    def _carry_out(self) -> None:
+        while (call := self._next()) is not None:
+            call.run()
+
+    def _next(self) -> Call[Any] | None:
+        with self._changing:
+            if self._calls:
+                return self._calls.popleft()
+            self._busy = False
+            return None
 
 
 def _carry_out(calls: queue.SimpleQueue[Call[Any] | None]) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from autoexp import __version__
 from autoexp.cli import alignment, replays, results, runs, sweeping, system, training
+from autoexp.cli.console import tolerant_output
 
 app = typer.Typer(
     name="autoexp",
@@ -34,6 +35,7 @@ def main(
     ] = False,
 ) -> None:
     """Autonomous STEM-EELS experiments: an overview, and spectra only where they are worth their dose."""
+    tolerant_output()
     # Decisions are made beside the exposure, on small matrices: there threads of the linear algebra only get in each
     # other's way. Numerical libraries read this when they are loaded, which no command has done yet.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

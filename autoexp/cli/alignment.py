@@ -129,7 +129,8 @@ def _show(reply: Reply, look: Look) -> None:
         reply.line("  no disk")
         return
     mrad = "" if look.residual_mrad is None else f"  {look.residual_mrad:7.2f} mrad"
-    reply.line(f"  {look.residual_px:7.2f} px{mrad}  from the goal{'  [green]centred[/]' if look.aligned else ''}")
+    centred = [("  centred", "green")] if look.aligned else []
+    reply.line(f"  {look.residual_px:7.2f} px{mrad}  from the goal", *centred)
 
 
 def _conclude(reply: Reply, found: Alignment, share: dict[str, int] | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.metadata
 import os
@@ -148,21 +147,10 @@ def _site_limits() -> list[Check]:
 
 
 def _locks() -> list[Check]:
-    """Which instruments are in use, by whom."""
-    from filelock import FileLock, Timeout
+    """Which instruments are in use, by whom; looked at without taking them."""
+    from autoexp.lock import holders
 
-    from autoexp.lock import default_folder
-
-    folder = default_folder()
-    held = []
-    for path in sorted(folder.glob("*.lock")) if folder.is_dir() else []:
-        try:
-            with FileLock(path, timeout=0):
-                pass
-        except Timeout:
-            note = path.with_suffix(".json")
-            with contextlib.suppress(OSError):
-                held.append(f"{path.stem}: {note.read_text(encoding='utf-8')}")
+    held = [f"{name}: {holder}" for name, holder in holders().items()]
     return [Check("instrument locks", True, "; ".join(held) if held else "no instrument is in use by a run")]
 
 

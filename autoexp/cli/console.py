@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoexp.errors import AutoexpError, InstrumentError
+from autoexp.text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 OK, ENDED_BADLY, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEBUG = "AUTOEXP_DEBUG"
@@ -30,20 +32,50 @@ ArmFlag = Annotated[
     bool, typer.Option("--arm", help="Allow an instrument that is not simulated; without it nothing real is touched.")
 ]
 RUNS = pathlib.Path("runs")
+Part = str | tuple[str, str]
+"""Text, or text and its style."""
 
 
 def messages() -> Console:
     """Where progress and remarks go: standard error, so that output can be piped."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False)
+    return _console(stderr=True)
 
 
 def results() -> Console:
     """Where results go."""
+    return _console(soft_wrap=True)
+
+
+def _console(**given: Any) -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, markup=False, emoji=False, **given)
+
+
+def words(*parts: Part) -> Text:
+    """What is written on a terminal: names, paths and messages of anybody, as they are.
+
+    Nothing in them is taken for markup or for a picture, and nothing in them reaches the terminal as a command. A style
+    is only what is given beside a text, as in ``words(("error:", "bold red"), message)``.
+    """
+    from rich.text import Text
+
+    text = Text()
+    for part in parts:
+        said, style = (part, "") if isinstance(part, str) else part
+        text.append(clean(said), style)
+    return text
+
+
+def remark(label: Part, text: str) -> None:
+    """One line on standard error: what it is, and what there is to say."""
+    messages().print(words(label, " ", text), soft_wrap=True)
+
+
+def tolerant_output() -> None:
+    """What standard output cannot write in its encoding becomes a question mark; a name never ends a command."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
 
 
 class Reply:
@@ -63,26 +95,38 @@ class Reply:
             self.raw(json.dumps(document, indent=2, allow_nan=False, default=str))
 
     def raw(self, text: str) -> None:
-        """A document that is JSON already."""
+        """A document that is JSON already, in characters that standard output has."""
+        try:
+            text.encode(getattr(self._stdout, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:
+            text = "".join(c if c.isascii() else json.dumps(c)[1:-1] for c in text)
         self._stdout.write(text + "\n")
         self._stdout.flush()
 
-    def line(self, text: str) -> None:
-        """One line for people (rich markup); nothing is written for programs."""
+    def line(self, *parts: Part) -> None:
+        """One line for people (see :func:`words`); nothing is written for programs."""
         if not self.as_json:
-            results().print(text)
+            results().print(words(*parts))
 
-    def table(self, title: str, rows: Sequence[Mapping[str, str]]) -> None:
-        """Rows that have the same columns, for people; nothing is written for programs."""
+    def table(self, title: str, rows: Sequence[Mapping[str, Part]], whole: Sequence[str] = (), **given: Any) -> None:
+        """Rows that have the same columns, for people; nothing is written for programs.
+
+        Args:
+            title: what stands above it, or nothing.
+            rows: by the heads of their columns.
+            whole: heads of the columns of which no line is broken.
+            given: how all columns are laid out; see ``Table.add_column`` of rich.
+        """
         if self.as_json or not rows:
             return
         from rich.table import Table
 
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for column in rows[0]:
-            table.add_column(column, overflow="fold")
+        table = Table(title=words(title) if title else None, title_justify="left", box=None, pad_edge=False)
+        for head in rows[0]:
+            layout = given if head not in whole else {}
+            table.add_column(words(head), overflow="fold", no_wrap=head in whole, **layout)
         for row in rows:
-            table.add_row(*row.values())
+            table.add_row(*(words(cell) for cell in row.values()))
         results().print(table)
 
 
@@ -105,17 +149,15 @@ def replying(as_json: bool = False) -> Iterator[Reply]:
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        remark = f"Unexpected error: {error!r}. Set {DEBUG}=1 to see where it came from, and please report it."
-        _fail(reply, type(error).__name__, remark, ENDED_BADLY)
+        said = f"Unexpected error: {error!r}. Set {DEBUG}=1 to see where it came from, and please report it."
+        _fail(reply, type(error).__name__, said, ENDED_BADLY)
 
 
 def _fail(reply: Reply, kind: str, message: str, code: int) -> None:
-    from rich.markup import escape
-
     if reply.as_json:
         reply.document({"error": {"type": kind, "message": message}})
     else:
-        messages().print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+        remark(("error:", "bold red"), message)
     raise typer.Exit(code)
 
 
@@ -140,9 +182,9 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar with the time left, on standard error; it is told how many are done."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=messages(), transient=True) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(clean(what), total=total)
         yield lambda done: bar.update(task, completed=done)
 
 

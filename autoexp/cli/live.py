@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from autoexp.cli.console import clock, plain
+from autoexp.cli.console import clock, messages, plain, words
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -60,11 +60,11 @@ class LiveLine:
         changed = status.phase != phase and status.phase not in ("finishing", "idle")
         if changed or (status.points != points and now - at >= PLAIN_EVERY_S):
             self._told = (status.phase, status.points, now)
-            self._console.print(self._text(status), soft_wrap=True)
+            self._console.print(words(self._text(status)), soft_wrap=True)
 
     def say(self, text: str) -> None:
         """A remark above the line."""
-        self._console.print(text, soft_wrap=True, markup=False)
+        self._console.print(words(text), soft_wrap=True)
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
@@ -85,8 +85,8 @@ class LiveLine:
         line = Table.grid(padding=(0, 1))
         bar = ProgressBar(total=max(1, status.budget_points), completed=status.points, width=24)
         badge = Text("SIMULATED", style="bold black on yellow") if self._simulated else Text("REAL", style="bold red")
-        points = f"{status.points}/{status.budget_points}"
-        line.add_row(badge, Text(status.phase, style="bold"), bar, points, self._best(status), self._left(status))
+        told = (f"{status.points}/{status.budget_points}", self._best(status), self._left(status))
+        line.add_row(badge, words((status.phase, "bold")), bar, *map(words, told))
         return line
 
     def _text(self, status: Status) -> str:
@@ -222,10 +222,11 @@ def _go_on(engine: Engine, interrupts: Interrupts, ask: Callable[[str], Choice],
 def _ask(reason: str) -> Choice:
     from rich.prompt import Prompt
 
-    from autoexp.cli.console import messages
+    class Question(Prompt):
+        illegal_choice_message = "Please say one of these."  # rich's own has markup in it
 
     console = messages()
-    console.print(f"Paused: {reason}", markup=False, soft_wrap=True)
+    console.print(words(f"Paused: {reason}"), soft_wrap=True)
     choices: list[Choice] = ["resume", "finish", "abort"]
-    answer = Prompt.ask("How to go on", console=console, choices=list(choices), default="resume")
+    answer = Question.ask("How to go on", console=console, choices=list(choices), default="resume")
     return next(choice for choice in choices if choice == answer)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoexp.cli import forms
-from autoexp.cli.console import ENDED_BADLY, JsonFlag, Reply, messages, progress, replying, results
+from autoexp.cli.console import ENDED_BADLY, JsonFlag, Reply, messages, progress, replying, words
 from autoexp.errors import PlanError
 
 if TYPE_CHECKING:
@@ -61,11 +61,9 @@ def replay(
         result = _replayed(_load(dataset, image), campaign)
         _keep(result.to_json(), output, reply)
         if not reply.as_json:
-            from rich.markup import escape
-
-            results().print(_table([result.summary()]))
+            _tabulate([result.summary()], reply)
             if output:
-                reply.line(f"runs    {escape(str(output))}")
+                reply.line(f"runs    {output}")
 
 
 def compare(
@@ -116,11 +114,8 @@ def _write_comparison(found: list[Replay], output: pathlib.Path, reply: Reply) -
 
     written = write_comparison(found, output)
     reply.document({"table": written.table, "files": [str(path) for path in written.files]})
-    if not reply.as_json:
-        from rich.markup import escape
-
-        results().print(_table(written.table))
-        reply.line(f"page    {escape(str(written.files[0]))}")
+    _tabulate(written.table, reply)
+    reply.line(f"page    {written.files[0]}")
 
 
 def _policies(agents: list[str] | None, acquisitions: list[str] | None) -> list[tuple[str, str | None]]:
@@ -162,7 +157,7 @@ def _load(dataset: pathlib.Path, image: pathlib.Path | None) -> Dataset:
 
     data = load(dataset, image)
     if data.note:
-        messages().print(data.note, markup=False)
+        messages().print(words(data.note))
     return data
 
 
@@ -200,10 +195,8 @@ def _keep(text: str, output: pathlib.Path | None, reply: Reply) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _table(rows: list[dict[str, Any]]) -> Any:
+def _tabulate(rows: list[dict[str, Any]], reply: Reply) -> None:
     """Summaries as a table for the terminal; columns that are empty everywhere are left out."""
-    from rich.table import Table
-
     heads = {
         "policy": "policy",
         "points_to_90": "to 90 %",
@@ -215,12 +208,8 @@ def _table(rows: list[dict[str, Any]]) -> Any:
         "decision_s": "decision",
     }
     present = [key for key in heads if any(row.get(key) is not None for row in rows)]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for key in present:
-        table.add_column(heads[key], no_wrap=key == "policy", justify="left" if key == "policy" else "right")
-    for row in rows:
-        table.add_row(*(_cell(key, row.get(key)) for key in present))
-    return table
+    shown = [{heads[key]: _cell(key, row.get(key)) for key in present} for row in rows]
+    reply.table("", shown, whole=["policy"], justify="right")
 
 
 def _cell(key: str, value: Any) -> str:

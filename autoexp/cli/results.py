@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from autoexp.cli.console import RUNS, JsonFlag, RunName, RunsFolder, messages, replying
-from autoexp.text import clean
+from autoexp.cli.console import RUNS, JsonFlag, RunName, RunsFolder, messages, remark, replying
 
 
 class Format(enum.StrEnum):
@@ -36,8 +35,7 @@ def report(
         with messages().status("Writing the report"):
             page = write_report(find_run(name, runs))
         reply.document({"report": str(page)})
-        if not as_json:
-            typer.echo(clean(str(page)))
+        reply.line(str(page))
         if show:
             typer.launch(page.resolve().as_uri())
 
@@ -69,10 +67,9 @@ def export(
             files = export_hspy(folder, output, force=force)
         else:
             files = export_csv(folder, output, spectra=spectra, force=force)
-        damaged, remark = damage_of(folder)
+        damaged, said = damage_of(folder)
         reply.document({"files": [str(path) for path in files], "damaged": [point + 1 for point in damaged]})
-        if remark:
-            messages().print(f"[yellow]warning:[/] {remark}", soft_wrap=True)
-        if not as_json:
-            for path in files:
-                typer.echo(clean(str(path)))
+        if said:
+            remark(("warning:", "yellow"), said)
+        for path in files:
+            reply.line(str(path))

@@ -15,11 +15,13 @@ from autoexp.cli.console import (
     RUNS,
     ArmFlag,
     JsonFlag,
+    Part,
     Reply,
     RunName,
     RunsFolder,
     messages,
     plain,
+    remark,
     replying,
 )
 from autoexp.errors import AutoexpError
@@ -79,8 +81,8 @@ def plan(
     align: AlignFlag = False,
 ) -> None:
     """Print a plan as JSON: something to start from, for: autoexp run PLAN.json"""
-    with replying():
-        typer.echo(demo_plan(specimen, points, agent, acquisition, scalarizer, seed, align).to_json())
+    with replying() as reply:
+        reply.raw(demo_plan(specimen, points, agent, acquisition, scalarizer, seed, align).to_json())
 
 
 def run(
@@ -200,25 +202,21 @@ def _follow(session: Session, interactive: bool) -> bool:
 
 
 def _report(folder: pathlib.Path) -> pathlib.Path | None:
-    from rich.markup import escape
-
     from autoexp.report import write_report
 
     try:
         with messages().status("Writing the report"):
             return write_report(folder)
     except AutoexpError as error:
-        messages().print(f"[yellow]no report:[/] {escape(str(error))}", soft_wrap=True)
+        remark(("no report:", "yellow"), str(error))
         return None
 
 
 def _tell(session: Session, page: pathlib.Path | None, reply: Reply) -> None:
-    from rich.markup import escape
-
     document = outcome(session, page)
     reply.document(document)
-    badge = "[black on yellow] SIMULATED [/] " if document["simulated"] else ""
-    reply.line(f"{badge}[bold]{document['ending']}[/]: {escape(document['reason'])}")
+    badge: list[Part] = [(" SIMULATED ", "black on yellow"), " "] if document["simulated"] else []
+    reply.line(*badge, (str(document["ending"]), "bold"), f": {document['reason']}")
     best = document["best"]
     if best:
         place = "" if best["y_nm"] is None else f" at y {best['y_nm']:.1f}, x {best['x_nm']:.1f} nm"
@@ -228,9 +226,9 @@ def _tell(session: Session, page: pathlib.Path | None, reply: Reply) -> None:
         f"{document['points']} spectra{failed} in {document['elapsed_s']:.1f} s, of which {document['waited_s']:.2f} s "
         f"waiting for decisions; {plain(document['dose_e'])} electrons"
     )
-    reply.line(f"run     {escape(document['folder'])}")
+    reply.line(f"run     {document['folder']}")
     if page:
-        reply.line(f"report  {escape(str(page))}")
+        reply.line(f"report  {page}")
 
 
 def outcome(session: Session, page: pathlib.Path | None = None) -> dict[str, Any]:

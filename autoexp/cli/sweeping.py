@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoexp.cli.console import ENDED_BADLY, INTERRUPTED, JsonFlag, Reply, interruptible, plain, progress, replying
+from autoexp.cli.console import (
+    ENDED_BADLY,
+    INTERRUPTED,
+    JsonFlag,
+    Part,
+    Reply,
+    interruptible,
+    plain,
+    progress,
+    replying,
+)
 from autoexp.errors import PlanError
 
 if TYPE_CHECKING:
@@ -106,7 +116,7 @@ def carry_out(
 
         def on_row(row: Row) -> None:
             told(next(done))
-            reply.line(_in_words(row))
+            reply.line(*_in_words(row))
 
         return run(asked, out, workers, retry=retry, on_row=on_row, wanted=wanted)
 
@@ -123,17 +133,17 @@ def end(rows: list[Row], asked: list[Job]) -> None:
         raise typer.Exit(ENDED_BADLY)
 
 
-def _in_words(row: Row) -> str:
+def _in_words(row: Row) -> list[Part]:
     """A training in one line."""
     if row.get("error"):
-        return f"[red]failed[/]  {row['name']}: {row['error']}"
+        return [("failed", "red"), f"  {row['name']}: {row['error']}"]
     success, steps, floor, solved = (
         row.get(name) for name in ("success", "steps_mean", "floor_steps_mean", "solved_at")
     )
     when = f"solved at {solved:,}" if isinstance(solved, int) else "not solved"
     numbers = [plain(x if isinstance(x, int | float) else None) for x in (steps, floor)]
     share = 100 * success if isinstance(success, int | float) else 0.0
-    return f"{row['name']}: {when}, {share:.0f} % in {numbers[0]} steps (floor {numbers[1]})"
+    return [f"{row['name']}: {when}, {share:.0f} % in {numbers[0]} steps (floor {numbers[1]})"]
 
 
 @contextlib.contextmanager

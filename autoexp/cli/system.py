@@ -6,12 +6,15 @@ import os
 import pathlib
 import subprocess
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoexp.cli.console import ENDED_BADLY, RUNS, JsonFlag, RunsFolder, messages, replying, results
+from autoexp.cli.console import ENDED_BADLY, RUNS, JsonFlag, Part, RunsFolder, messages, replying, words
 from autoexp.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from autoexp.cli.checks import Check
 
 APP = pathlib.Path(__file__).parent.parent / "swift" / "practice.py"
 
@@ -26,19 +29,15 @@ def doctor(runs: RunsFolder = RUNS, as_json: JsonFlag = False) -> None:
 
         found = all_checks(runs)
         reply.document({"ok": all(c.ok or not c.needed for c in found), "checks": [vars(c) for c in found]})
-        if not as_json:
-            from rich.markup import escape
-            from rich.table import Table
-
-            table = Table(box=None, header_style="bold", pad_edge=False)
-            for head in ("", "what", "found", "what to do"):
-                table.add_column(head, overflow="fold", no_wrap=head in ("", "what"))
-            for check in found:
-                mark = "[green]ok[/]" if check.ok else "[red]missing[/]" if check.needed else "[yellow]missing[/]"
-                table.add_row(mark, escape(check.name), escape(check.found), escape(check.remedy))
-            results().print(table)
+        rows = [{"": _mark(c), "what": c.name, "found": c.found, "what to do": c.remedy} for c in found]
+        reply.table("", rows, whole=["", "what"])
         if not all(check.ok for check in found if check.needed):
             raise typer.Exit(ENDED_BADLY)
+
+
+def _mark(check: Check) -> Part:
+    """Whether something is as it should be, in one word."""
+    return ("ok", "green") if check.ok else ("missing", "red" if check.needed else "yellow")
 
 
 def simulate(
@@ -53,11 +52,11 @@ def simulate(
     with replying(as_json) as reply:
         command, environment = swift_command(specimen)
         reply.document({"command": command, "environment": environment})
-        if not as_json:
-            typer.echo(" ".join([*(f"{name}={value}" for name, value in environment.items()), *command]))
+        reply.line(" ".join([*(f"{name}={value}" for name, value in environment.items()), *command]))
         if dry_run:
             return
-        messages().print("Opening Nion Swift; the microscope in it is [black on yellow] SIMULATED [/].")
+        badge = " SIMULATED ", "black on yellow"
+        messages().print(words("Opening Nion Swift; the microscope in it is ", badge, "."))
         code = subprocess.run(command, env={**os.environ, **environment}, check=False).returncode
         if code:
             raise typer.Exit(ENDED_BADLY)

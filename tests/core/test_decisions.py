@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from helpers import plan, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoexp.agent import Prediction, Suggestion
+from autoexp.agent import Evidence, Prediction, Suggestion
 from autoexp.patches import allowed_by, cut
 from autoexp.plan import Budget, ListAgent, PatchSpec, Region
 from autoexp.testing import DirectInstrument, FaultyInstrument
@@ -181,3 +182,111 @@ def test_candidates_are_read_only_and_the_image_of_others_is_not():
     candidates = cut(image, PatchSpec(pixels=8, stride=8)).restricted([FORBIDDEN])
     assert not any(a.flags.writeable for a in (candidates.image, candidates.positions, candidates.allowed))
     image[0, 0] = 7  # the owner's own array stays as it was
+
+
+def in_order(agent):
+    return Suggestion(agent.next, tuple(agent.candidates.positions[agent.next]), "x")
+
+
+def raises(*_):
+    raise RuntimeError("do not look at me")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        Prediction(np.zeros(225), np.zeros(225), 0, coverage="x"),
+        Prediction(np.zeros(225), np.zeros(225), 0, evidence=[1]),
+        Prediction(np.zeros(225), np.zeros(225), 0, evidence=Evidence({"a": None}, {})),
+        Prediction(np.zeros(225), np.zeros(225), -5),
+        Prediction(np.zeros(225), np.zeros(225), 2**60),
+        Prediction(np.full(225, np.inf), np.zeros(225), 0),
+        Prediction(np.zeros(225) + 1j, np.zeros(225), 0),
+        Prediction(np.ma.masked_all(225), np.zeros(225), 0),
+        raises,
+    ],
+)
+def test_a_useless_prediction_is_said_once_and_costs_no_decision(told, evil, monkeypatch, instrument, tmp_path, locks):
+    monkeypatch.setattr(Evil, "predict", told if callable(told) else lambda self: told, raising=False)
+    evil(in_order)
+    engine = run(plan(), instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "completed", engine.error
+    assert [p.agent for p in engine.state.measured] == ["evil"] * 6
+    assert engine.prediction is None
+    assert len([w for w in engine.state.warnings if "The evil agent predicted" in w]) == 1
+    assert len([w for w in engine.state.warnings if "last prediction could not be made" in w]) == 1
+
+
+def test_a_prediction_that_is_of_no_use_only_in_the_end(evil, monkeypatch, instrument, tmp_path, locks):
+    def predict(agent):
+        return Prediction(np.zeros(225), np.ones(225), len(agent.told) if len(agent.told) < 6 else -5)
+
+    monkeypatch.setattr(Evil, "predict", predict, raising=False)
+    evil(in_order)
+    engine = run(plan(), instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "completed", engine.error
+    assert engine.prediction.after == 4  # the fifth was on its way when the sixth was decided
+    assert "after -5 points" in engine.state.warnings[-1]
+
+
+@pytest.mark.parametrize("name", ["name", "finished", "has_work", "predict", "suggest", "ingest", "work_ahead"])
+def test_an_agent_whose_parts_raise_ends_no_run(name, evil, monkeypatch, instrument, tmp_path, locks):
+    monkeypatch.setattr(Evil, "work_ahead", lambda self: None, raising=False)
+    monkeypatch.setattr(Evil, "has_work", True, raising=False)
+    monkeypatch.setattr(Evil, "finished", "", raising=False)
+    monkeypatch.setattr(Evil, name, property(raises), raising=False)
+    evil(in_order)
+    engine = run(plan(), instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "completed", engine.error
+    assert len(engine.state.measured) == 6
+
+
+class Mine(str):
+    """Text that says of itself what it likes."""
+
+    def __len__(self):
+        return 1
+
+    def isascii(self):
+        return True
+
+    isprintable = isascii
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (Suggestion(10**5000, (0.1, 0.1), "x"), "does not exist"),
+        (Suggestion(3, b"ab", "x"), "no pair"),
+        (Suggestion(3, np.ma.masked_all(2), "x"), "not finite"),
+        (Suggestion(3, np.array(0.5), "x"), "raised TypeError"),
+        (Suggestion(None, (0.1, 0.1), "x", std=-1.0), "below zero"),
+        (Suggestion(None, (0.1, 0.1), "x", mean=10**400), "not finite"),
+        (type("Shy", (Suggestion,), {"position": property(raises)}).__new__(Suggestion), "raised AttributeError"),
+    ],
+)
+def test_suggestions_of_the_worst_kind(said, says, evil, instrument, tmp_path, locks):
+    evil(said)
+    engine = run(plan(), instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "completed", engine.error
+    assert len(engine.state.measured) == 6
+    assert any(says in warning for warning in engine.state.warnings)
+
+
+@pytest.mark.parametrize("said", [None, 7, "", iter(()), np.zeros(3), {}])
+def test_what_is_no_list_of_suggestions_is_not_taken_for_the_end(said, evil, monkeypatch, instrument, tmp_path, locks):
+    monkeypatch.setattr(Evil, "suggest", lambda self, n, pending=(): said)
+    evil(None)
+    engine = run(plan(), instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "completed", engine.error
+    assert len(engine.state.measured) == 6
+    assert any("nothing that is a list" in warning for warning in engine.state.warnings)
+
+
+def test_texts_that_are_more_than_texts(evil, monkeypatch, instrument, tmp_path, locks):
+    monkeypatch.setattr(Evil, "name", Mine("evil\x1b[2J\udcff"))
+    evil(lambda agent: replace(in_order(agent), reason=Mine("\udcff" * 5000)))
+    engine = run(plan(), instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "completed", engine.error
+    assert {type(p.reason) for p in engine.state.measured} == {str}
+    assert {p.agent for p in engine.state.measured} == {"evil?[2J?"}

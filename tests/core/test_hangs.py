@@ -12,9 +12,10 @@ from helpers import plan, until
 
 from autoexp import engine as engine_module
 from autoexp import events as ev
+from autoexp.agents.static import RandomPolicy
 from autoexp.engine import Engine
 from autoexp.limits import ControlLimits, SiteLimits
-from autoexp.plan import Budget
+from autoexp.plan import Budget, GridAgent
 from autoexp.runlog import RunReader
 from autoexp.scalarizers import Window, register_scalarizer
 from autoexp.state import fold
@@ -331,3 +332,107 @@ def test_whatever_an_instrument_raises_it_is_put_back(error, kind, hanging, tmp_
     engine.abort()
     assert engine.join(30)
     assert ("close", None) in hanging.commands
+
+
+WRONG = {
+    "complex": lambda s: s.sum(axis=1) + 7j,
+    "text": lambda s: np.array(["3.5"] * len(s)),
+    "dates": lambda s: np.array(["2020-01-01"] * len(s), "M8[s]"),
+    "true or false": lambda s: np.ones(len(s), bool),
+    "objects": lambda s: np.array([None] * len(s)),
+    "shape": lambda s: s,
+    "no array": lambda s: [1, [2]],
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_score_that_is_no_real_number_pauses_the_run_before_the_next_exposure(what, hanging, tmp_path, locks):
+    given = plan(scalarizer=scoring(lambda s, e: WRONG[what](s)))
+    engine = begin(given, hanging, tmp_path / "run", locks)
+    until(lambda: engine.status.phase == "paused", 20)
+    assert "gave no number" in engine.status.reason
+    assert what in engine.status.reason
+    assert engine.state.exposures == 1
+    engine.steer(ev.SetScalarizer(scalarizer=Window(low_eV=1.1, high_eV=1.7)))
+    engine.resume()
+    assert engine.join(30)
+    assert engine.status.ending == "completed"
+    assert len(engine.state.scored) == 6
+
+
+def test_what_is_under_a_mask_is_no_value(hanging, tmp_path, locks):
+    engine = begin(
+        plan(scalarizer=scoring(lambda s, e: np.ma.masked_all(len(s)) + 5)), hanging, tmp_path / "run", locks
+    )
+    assert engine.join(30)
+    assert engine.status.ending == "completed"
+    assert len(engine.state.measured) == 6
+    assert not engine.state.scored
+    assert not engine.state.warnings
+
+
+def hanging_once(monkeypatch, release):
+    """Agents of which the first takes for ever to be made."""
+    made = []
+
+    def make(spec, candidates, seed, budget):
+        made.append(threading.get_ident())
+        if len(made) == 1:
+            release.wait(30)
+        return RandomPolicy(candidates, seed)
+
+    monkeypatch.setattr("autoexp.decider.make_agent", make)
+    return made
+
+
+def test_an_agent_that_is_never_ready_is_set_aside(hanging, tmp_path, locks, monkeypatch):
+    release = threading.Event()
+    hanging_once(monkeypatch, release)
+    engine = begin(plan(decision_deadline_s=0.05), hanging, tmp_path / "run", locks)
+    assert engine.join(20)
+    release.set()
+    assert engine.status.ending == "completed"
+    assert {p.agent for p in engine.state.measured} == {"space-filling"}
+    assert "it was not ready within 0.725 s" in engine.state.warnings[0]  # ten deadlines, and 225 ms for 225 candidates
+
+
+def test_an_agent_that_is_never_ready_pauses_the_run_and_is_made_anew(hanging, tmp_path, locks, monkeypatch):
+    release = threading.Event()
+    made = hanging_once(monkeypatch, release)
+    engine = begin(plan(decision_deadline_s=0.05, fallback="pause"), hanging, tmp_path / "run", locks)
+    until(lambda: engine.status.phase == "paused", 20)
+    assert "it was not ready within" in engine.status.reason
+    assert engine.state.exposures == 0
+    engine.resume()
+    assert engine.join(20)
+    release.set()
+    assert len(made) == 2
+    assert {p.agent for p in engine.state.measured} == {"random"}
+
+
+def test_an_agent_that_is_made_anew_while_it_runs_has_time_for_it(hanging, tmp_path, locks, monkeypatch):
+    def slow(spec, candidates, seed, budget):
+        time.sleep(0.6)  # longer than a decision may take
+        return RandomPolicy(candidates, seed)
+
+    monkeypatch.setattr("autoexp.decider.make_agent", slow)
+    engine = begin(plan(decision_deadline_s=0.3), hanging, tmp_path / "run", locks)
+    until(lambda: engine.status.points >= 1)
+    engine.steer(ev.SetAgent(agent=GridAgent()))
+    assert engine.join(30)
+    assert not engine.state.warnings
+
+
+@pytest.mark.parametrize("verb", ["abort", "stop", "halt"])
+def test_while_an_agent_is_made_the_run_obeys(verb, hanging, tmp_path, locks, monkeypatch):
+    release = threading.Event()
+    made = hanging_once(monkeypatch, release)
+    engine = begin(plan(), hanging, tmp_path / "run", locks)
+    until(lambda: made)
+    begun = time.monotonic()
+    getattr(engine, verb)()
+    assert engine.join(10)
+    release.set()
+    assert time.monotonic() - begun < GIVEN_BACK_S
+    assert (("close", None) in hanging.commands) == (verb != "halt")
+    assert engine.state.exposures == 0

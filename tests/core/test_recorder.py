@@ -8,6 +8,7 @@ from helpers import plan, run
 from journals import small_run
 
 from autoexp import events as ev
+from autoexp.agent import Prediction
 from autoexp.errors import RunLogError
 from autoexp.recorder import Recorder
 from autoexp.runlog import EVENTS, SPECTRA, RunReader
@@ -103,3 +104,14 @@ def test_spectra_that_cannot_be_read_are_read_again_before_that_is_believed(reco
     assert "cannot be read" in recorder.state.warnings[-1]
     assert "Input/output error" in recorder.score_hung
     assert np.isnan([p.value for p in recorder.state.measured]).all()
+
+
+def test_a_prediction_replaces_none_that_was_saved_before(recorder):
+    rng, told = np.random.default_rng(0), []
+    for after in (10, 20, 10, 10, 20, 4):
+        told.append(rng.random((2, 49)).astype(np.float32))
+        recorder.prediction(Prediction(*told[-1].astype(float), after=after))
+    reader = RunReader(recorder.folder)
+    saved = [reader.array(event.array) for event in reader.events(ev.Predicted)][-len(told) :]
+    for array, as_told in zip(saved, told, strict=True):
+        np.testing.assert_array_equal(array, as_told)
