@@ -155,7 +155,7 @@ def test_hyperspy_missing_is_said_with_the_line_that_installs_it(run, monkeypatc
 
 
 def test_a_run_without_spectra_has_nothing_to_export(instrument, tmp_path, locks):
-    instrument.overview = lambda spec: 1 / 0
+    instrument.open = lambda: 1 / 0
     Engine(Plan(), instrument, tmp_path / "run", lock_folder=locks).run()
     with pytest.raises(ExportError, match="no spectrum"):
         export_hspy(tmp_path / "run")

@@ -177,7 +177,7 @@ def test_a_run_of_which_only_the_beginning_is_left(tmp_path):
 
 
 def test_a_faulted_run_says_why(instrument, tmp_path, locks):
-    instrument.overview = lambda spec: 1 / 0
+    instrument.open = lambda: 1 / 0
     page = page_of(a_run(a_plan(), instrument, tmp_path / "run", locks))
     assert "ended by a fault" in page.text
     assert "division by zero" in page.text

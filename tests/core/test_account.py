@@ -325,13 +325,18 @@ def test_an_abort_between_writing_down_and_exposing_costs_nothing(witness):
     assert witness.delivered == 0
 
 
-def test_a_failed_overview_ends_a_run_that_has_paid_for_it(witness, tmp_path, locks):
+def test_an_overview_that_failed_is_paid_for(witness, tmp_path, locks):
     def fail(what, n):
         raise InstrumentError("The scan is stuck.")
 
     witness.act = fail
-    engine = run(plan(), witness, tmp_path / "run", locks)
-    assert engine.status.ending == "faulted"
+    engine = Engine(plan(), witness, tmp_path / "run", lock_folder=locks, beam_current_pA=BEAM_PA)
+    engine.start()
+    until(lambda: engine.state.phase == "suspended")
+    assert "The scan is stuck." in engine.status.reason
+    engine.stop()
+    assert engine.join(60)
+    assert engine.status.ending == "stopped"
     assert engine.state.dose_e == pytest.approx(witness.delivered)
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from autoexp import events as ev
+from autoexp import lock
 from autoexp.engine import Engine
 from autoexp.errors import AbortedError, InstrumentBusyError
 from autoexp.limits import ControlLimits, SiteLimits
@@ -204,7 +205,9 @@ class EngineMachine(RuleBasedStateMachine):
         other = Engine(
             plan(), self.instrument, self.folder / f"other{next(self.numbers)}", lock_folder=self.folder / "locks"
         )
-        other.run()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lock, "PATIENCE_S", 0.02)  # nobody but the first run has it
+            other.run()
         assert isinstance(other.error, InstrumentBusyError)
 
     @rule()
