@@ -153,6 +153,22 @@ def test_the_dose_that_was_spent_before_an_interruption_counts_after_it(witness,
     assert unknown.dose_e == pytest.approx(one)
 
 
+def test_an_exposure_of_which_nothing_is_known_counts_by_what_it_may_have_cost(witness, tmp_path, locks):
+    """The beam is twice as strong as was thought when the run was cut off, and so is all that comes after."""
+    one = plan().spectrum.exposure_s * E
+    budget = Budget(points=9, dose_e=plan().overview.time_s * E + 9.5 * one)
+    witness.act = kill_at("spectrum", 3)
+    killed(plan(budget=budget), witness, tmp_path / "run", locks)
+    witness.act = lambda what, n: None
+    resumed = Engine(None, witness, tmp_path / "run", lock_folder=locks, beam_current_pA=2 * BEAM_PA)
+    resumed.run()
+    assert "budget" in resumed.status.reason
+    (unknown,) = [p for p in resumed.state.points.values() if "unknown" in p.fault]
+    assert unknown.dose_e == pytest.approx(2 * one)
+    assert witness.made["spectrum"] == 3 + 2, "of 9.5, 2 were spent, 2 may have been, and 2 more are taken twice"
+    assert resumed.state.dose_e <= budget.dose_e
+
+
 @pytest.mark.parametrize("current", [math.nan, -50.0, math.inf, 0.0, True, None])
 def test_only_a_finite_current_above_zero_counts_dose(current, instrument, tmp_path, locks):
     limited = plan(budget=Budget(points=6, dose_e=1e8))

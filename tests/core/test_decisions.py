@@ -12,9 +12,12 @@ from helpers import plan, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoexp import events as ev
 from autoexp.agent import Evidence, Prediction, Suggestion
+from autoexp.decider import Decider
 from autoexp.patches import allowed_by, cut
 from autoexp.plan import Budget, ListAgent, PatchSpec, Region
+from autoexp.state import RunState, fold
 from autoexp.testing import DirectInstrument, FaultyInstrument
 from virtual_stem.microscope import VirtualMicroscope
 
@@ -53,6 +56,7 @@ SPOT = Suggestion(None, (0.5, 0.5), "x")
     ("said", "says"),
     [
         (Suggestion(None, (0.5, 0.5), "x"), "regions forbid"),
+        (Suggestion(112, (0.5, 0.5), "x"), "candidate 112, where regions forbid"),
         (Suggestion(None, (0.1, 0.1), "x"), "measured already"),
         (Suggestion(7, (0.5, 0.5), "x"), "not its position"),
         (Suggestion(3, (0.1, 0.1), None), "no text"),
@@ -87,6 +91,31 @@ def test_numbers_of_numpy_and_odd_text_are_taken_as_they_are_meant(evil, instrum
     assert [(p.candidate, p.agent) for p in engine.state.measured] == [(0, "evil"), (1, "evil"), (2, "evil")]
     assert engine.state.measured[0].reason == "odd ??[2J text"
     assert engine.state.measured[0].mean == 1.5
+
+
+def test_an_agent_is_told_every_outcome_once_in_whatever_order_they_come(evil):
+    """Point 1 is known before point 0, as where two are in flight."""
+    evil(lambda agent: Suggestion(agent.next, tuple(agent.candidates.positions[agent.next]), "x"))
+    candidates = cut(np.random.default_rng(0).random((64, 64)), plan().patches)
+
+    def decided(i):
+        place = {"candidate": i, "position": tuple(candidates.positions[i]), "reason": "", "agent": "evil"}
+        return ev.Decided(id=i, **place), ev.Exposing(id=i, exposure_s=0.1)
+
+    def measured(i):
+        return ev.Measured(id=i, record=ev.RecordRef(index=i, crc32=0), value=float(i), noise=0.1, dose_e=1.0)
+
+    def after(state, *events):
+        told = {"utc": "", "elapsed_s": 0.0}
+        return fold([ev.Record(seq=state.seq + 1 + k, event=e, **told) for k, e in enumerate(events)], state)
+
+    state = after(RunState(), ev.Started(run_id="x", plan=plan(), software={}, instrument={}))
+    decider = Decider(plan(), candidates, state)
+    for events in ([*decided(0), *decided(1), measured(1)], [measured(0)], [*decided(2), measured(2)]):
+        state = after(state, *events)
+        assert decider.fetch(state).warning is None
+    told = decider._advisor.agent.told
+    assert sorted(outcome.candidate for outcome in told) == [0, 1, 2]
 
 
 def test_a_position_that_is_no_candidates_is_measured_once(evil, instrument, tmp_path, locks):

@@ -202,6 +202,20 @@ def test_a_stop_while_the_disk_is_full_gives_the_instrument_back_and_waits(instr
     assert len(engine.state.measured) == len(exposed) > 0
 
 
+def test_an_abort_while_the_disk_is_full_gives_the_instrument_back(instrument, tmp_path, locks):
+    site = SiteLimits(controls={"C10": ControlLimits(low=-1e-6, high=1e-6)})
+    with pytest.MonkeyPatch.context() as patch:
+        Disk(patch, "write", 14, True)
+        engine = Engine(GIVEN, instrument, tmp_path / "run", lock_folder=locks, site=site)
+        engine.start()
+        until(lambda: engine.waits_for_disk, 30)
+        instrument.set("C10", 5e-7)
+        engine.abort()
+        assert engine.join(30)
+    assert instrument.get("C10") == 0
+    assert instrument.commands[-1] == ("close", None)
+
+
 def test_a_resume_that_cannot_begin_ends_nothing(instrument, tmp_path, locks):
     folder = tmp_path / "run"
     engine = run(GIVEN, instrument, folder, locks)

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from folders import a_run
 from helpers import Stepper, plan, run, until
 from pydantic import ValidationError
 
@@ -27,7 +28,7 @@ from autoexp.plan import (
     SpectrumSpec,
     StopRule,
 )
-from autoexp.runlog import RunReader
+from autoexp.runlog import EVENTS, RunLog, RunReader
 from autoexp.scalarizers import Edge, PeakPosition, Window
 from autoexp.state import fold
 from autoexp.testing import FaultyInstrument
@@ -157,6 +158,23 @@ def test_halt_sends_nothing_more_at_all(instrument, tmp_path, locks):
     assert "close" not in [c for c, _ in instrument.commands]
 
 
+def test_an_abort_after_a_halt_is_a_halt(instrument, tmp_path, locks):
+    engine = None
+
+    def halt_and_abort():
+        instrument.set("C10", 5e-7)
+        engine.halt()
+        engine.abort()
+
+    site = SiteLimits(controls={"C10": ControlLimits(low=-1e-6, high=1e-6)})
+    watch = (Stepper(ev.Exposing, halt_and_abort, nth=3),)
+    engine = Engine(plan(), instrument, tmp_path / "run", lock_folder=locks, site=site, observers=watch)
+    engine.run()
+    assert engine.status.ending == engine.state.finished.ending == "halted"
+    assert not list(RunReader(tmp_path / "run").events(ev.Restored)), "nobody has put anything back"
+    assert instrument.commands[-1] == ("set", ("C10", 5e-7))
+
+
 def test_steering_rescoring_and_undo(instrument, tmp_path, locks):
     other = Window(low_eV=3.4, high_eV=4.2)
     engine = None
@@ -224,6 +242,24 @@ def test_regions_are_obeyed(instrument, tmp_path, locks):
         assert min(point.position) < 0.7
 
 
+def test_a_region_that_is_asked_for_in_mid_run_is_obeyed_from_the_next_decision_on(instrument, tmp_path, locks):
+    engine = None
+    left = Region(id="a", kind="exclude", top=0, left=0, bottom=1, right=0.7)
+    watch = (Stepper(ev.Measured, lambda: engine.steer(ev.AddRegion(region=left)), nth=3),)
+    engine = Engine(plan(budget=Budget(points=12)), instrument, tmp_path / "run", lock_folder=locks, observers=watch)
+    engine.run()
+    events = [r.event for r in engine.records]
+    (steered,) = [k for k, event in enumerate(events) if isinstance(event, ev.Steered)]
+    before, after = (
+        [event.position[1] for event in part if isinstance(event, ev.Decided)]
+        for part in (events[:steered], events[steered:])
+    )
+    assert min(before) < 0.7
+    assert len(after) == 12 - len(before) > 0
+    assert min(after) >= 0.7
+    assert not engine.state.warnings, "the agent knows of it, and need not be corrected"
+
+
 def test_a_larger_budget_goes_on(instrument, tmp_path, locks):
     engine = None
     watch = (Stepper(ev.Measured, lambda: engine.steer(ev.SetBudget(budget=Budget(points=9))), nth=5),)
@@ -246,14 +282,16 @@ def test_only_one_run_at_a_time_has_the_instrument(instrument, tmp_path, locks):
 
 
 def test_an_observer_that_raises_harms_nobody(instrument, tmp_path, locks, caplog):
-    seen = []
+    seen, told = [], []
 
     def bad(record, state):
+        told.append(record.seq)
         raise RuntimeError("panel closed")
 
     engine = run(plan(), instrument, tmp_path / "run", locks, observers=(bad, lambda r, s: seen.append(r.seq)))
     assert engine.status.ending == "completed"
     assert seen == [r.seq for r in engine.records]
+    assert told == [0], "it is told of nothing more"
     assert "observer" in caplog.text
 
 
@@ -263,6 +301,15 @@ def test_a_finished_run_is_not_resumed(instrument, tmp_path, locks):
         Engine(None, instrument, tmp_path / "run", lock_folder=locks)
     with pytest.raises(RunLogError, match="no run"):
         Engine(None, instrument, tmp_path / "empty", lock_folder=locks)
+
+
+def test_an_unfinished_run_is_not_begun_anew_in_its_folder(instrument, tmp_path, locks):
+    folder = a_run(tmp_path / "run")
+    before = (folder / EVENTS).read_bytes()
+    with pytest.raises(RunLogError, match="unfinished run"):
+        Engine(plan(name="another"), instrument, folder, lock_folder=locks)
+    with RunLog(folder):
+        assert (folder / EVENTS).read_bytes() == before, "it is free to be resumed"
 
 
 def test_controls_are_restored_or_the_run_is_faulted(instrument, tmp_path, locks):

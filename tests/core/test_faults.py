@@ -20,6 +20,7 @@ from autoexp.patches import cut
 from autoexp.plan import Budget, GridAgent, OverviewSpec, PatchSpec, Plan, RandomAgent, UserLimits
 from autoexp.runlog import RunReader
 from autoexp.testing import DirectInstrument
+from autoexp.testing.virtual import spectrum_like
 from virtual_stem.microscope import VirtualMicroscope
 
 
@@ -65,6 +66,23 @@ def test_row_5_three_wrong_shapes_in_a_row_pause_the_run(instrument, tmp_path, l
     assert "(2, 512)" in engine.status.reason
     engine.stop()
     assert engine.join(60)
+
+
+def test_row_5_a_spectrum_of_another_length_is_refused_and_the_run_goes_on(instrument, tmp_path, locks):
+    take, taken = instrument.spectrum, []
+
+    def spectrum(position, spec):
+        made = take(position, spec)
+        taken.append(made)
+        return spectrum_like(made, made.counts[:500]) if len(taken) == 3 else made
+
+    instrument.spectrum = spectrum
+    engine = run(plan(), instrument, tmp_path / "run", locks)
+    assert engine.status.ending == "completed", engine.error
+    assert [p.fault for p in engine.state.failed] == ["badframe"]
+    assert len(engine.state.measured) == 5
+    stored = RunReader(tmp_path / "run").spectra()
+    np.testing.assert_array_equal(stored, [t.counts for k, t in enumerate(taken) if k != 2])
 
 
 def test_row_6_a_spectrum_with_nan_is_kept_and_not_learned_from(instrument, tmp_path, locks):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoexp.errors import AutoexpError, GateClosedError, GuardianError, InstrumentError, LimitError
+from autoexp.errors import AutoexpError, DiskError, GateClosedError, GuardianError, InstrumentError, LimitError
 from autoexp.guardian import Guardian
 from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import OverviewSpec, SpectrumSpec
@@ -34,10 +34,12 @@ class Lying(FaultyInstrument):
         super().__init__(DirectInstrument(VirtualMicroscope(SPECIMEN, time_scale=1e5)))
         self.lies = []
         self.hanging = set()
+        self.hung = threading.Event()
         self.leave = threading.Event()
 
     def hang(self, what):
         if what in self.hanging:
+            self.hung.set()
             self.leave.wait(20)
 
     def get(self, name):
@@ -157,6 +159,37 @@ def test_putting_back_is_bounded_and_names_what_is_left(away, lying):
     assert lying.get("CAperture.x") == 0
 
 
+def test_a_way_back_of_too_many_steps_is_not_begun(lying):
+    """Every step of it is allowed; nobody waits for millions of them."""
+    fine = SiteLimits(controls={"C10": ControlLimits(low=-1e-6, high=1e-6, step=1e-10)})
+    guardian = Guardian(lying, fine)
+    guardian.open()
+    lying._instrument.microscope.controls["C10"] = 5e-7
+    (problem,) = guardian.restore()
+    assert "by hand" in problem
+    assert not lying.sent
+
+
+def test_what_cannot_be_written_down_is_put_back_all_the_same(lying):
+    moves, full = [], threading.Event()
+
+    def write(*move):
+        if full.is_set():
+            raise DiskError("no room")
+        moves.append(move)
+
+    guardian = Guardian(lying, SITE, on_move=write)
+    guardian.open()
+    guardian.move("C10", 3e-7)
+    full.set()
+    with pytest.raises(DiskError):
+        guardian.move("C10", 2e-7)
+    assert lying.sent == [("C10", 3e-7)], "what cannot be written down is not moved away"
+    assert guardian.restore() == []
+    assert lying.get("C10") == 0
+    assert moves == [("C10", 0.0, 3e-7)]
+
+
 def test_what_a_journal_says_passes_the_same_check(lying):
     guardian = Guardian(lying, SITE)
     guardian.open()
@@ -189,6 +222,51 @@ def test_a_halt_ends_putting_back_and_sends_nothing_more(lying):
     assert "abort" not in [kind for kind, _ in lying.commands]
     with pytest.raises(GateClosedError):
         guardian.overview(OverviewSpec(pixels=32))
+
+
+def test_after_a_halt_nothing_is_sent_by_whatever_way(lying):
+    guardian = Guardian(lying, SITE)
+    guardian.open()
+    guardian.move("C10", 3e-7)
+    sent = list(lying.commands)
+    guardian.halt()
+    assert "halted" in guardian.put_back({"C10": 0.0})[0]
+    guardian.close_gate()
+    guardian.restore()
+    assert lying.commands == sent
+    assert lying.get("C10") == 3e-7
+
+
+def test_a_halt_in_a_step_of_the_way_back_is_the_last_of_them(lying):
+    guardian = Guardian(lying, SITE)
+    guardian.open()
+    lying._instrument.microscope.controls["C10"] = 9e-7
+    put = lying.set
+
+    def halted(name, value):
+        put(name, value)
+        guardian.halt()
+
+    lying.set = halted
+    guardian.restore()
+    assert len(lying.sent) == 1
+    assert lying.commands[-1][0] == "set"
+
+
+@pytest.mark.parametrize("what", ["get", "set", "close"])
+def test_a_halt_waits_for_nothing_that_is_being_put_back(what, lying):
+    guardian = Guardian(lying, SITE)
+    guardian.open()
+    guardian.move("C10", 3e-7)
+    lying.hanging.add(what)
+    told = []
+    putting = threading.Thread(target=lambda: told.extend(guardian.restore()))
+    putting.start()
+    assert lying.hung.wait(10)
+    guardian.halt()
+    putting.join(5)
+    assert not putting.is_alive()
+    assert "halted" in told[0]
 
 
 @pytest.mark.parametrize("what", ["get", "set", "close", "abort"])

@@ -203,3 +203,27 @@ def test_an_exposure_that_swift_takes_passes_the_gate_too(instrument):
     with pytest.raises(GateClosedError):
         guardian.grant_exposure((0.5, 0.8), SpectrumSpec(), parked.append)
     assert len(parked) == 2
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [
+        (Budget(points=3), "3 points"),
+        (Budget(points=9, dose_e=1e9 + 5e7), "electrons"),
+        (Budget(points=9, time_s=100.0 + 3.1), "103.1 s allowed"),
+    ],
+)
+def test_an_account_that_is_resumed_goes_on_where_it_stood(budget, says, instrument):
+    """One more exposure fits into what the run had left when it was cut off, and no second one."""
+    clock = Clock()
+    clock.now = 1e4
+    guardian = Guardian(instrument, SITE, budget=budget, beam_current_pA=50, clock=clock, sleep=clock.sleep)
+    guardian.open()
+    instrument.bind(OverviewSpec(fov_nm=300))
+    guardian.resume_account(dose_e=1e9, exposures=2, elapsed_s=100.0)
+    clock.sleep(3.0)
+    guardian.spectrum((0.5, 0.5), SpectrumSpec(exposure_s=0.1))
+    clock.sleep(0.1)
+    with pytest.raises(BudgetError, match=says):
+        guardian.spectrum((0.5, 0.6), SpectrumSpec(exposure_s=0.1))
+    assert [c for c, _ in instrument.commands].count("spectrum") == 1

@@ -23,6 +23,7 @@ from autoexp.testing import DirectInstrument, FaultyInstrument
 from virtual_stem.microscope import VirtualMicroscope
 
 SITE = SiteLimits(controls={"C10": ControlLimits(low=-1e-6, high=1e-6)})
+OTHER = Window(low_eV=2.0, high_eV=2.6)
 GIVEN_BACK_S = 2.0
 
 
@@ -166,6 +167,34 @@ def test_a_score_cannot_write_to_what_it_is_given(hanging, tmp_path, locks):
     assert engine.join(30)
     assert "read-only" in engine.status.warning
     assert all(RunReader(tmp_path / "run").spectra().any(axis=1))
+
+
+def test_a_score_that_insists_on_writing_spoils_no_other_score(hanging, tmp_path, locks):
+    def spoil(spectra, energy):
+        for given in (spectra, energy):
+            given.setflags(write=True)
+            given[:] = 0
+        return spectra.sum(axis=1)
+
+    given = plan(scalarizer=scoring(spoil), second=OTHER)
+    engine = begin(given, hanging, tmp_path / "run", locks)
+    assert engine.join(30)
+    assert engine.status.ending == "completed"
+    assert any("no number" in warning for warning in engine.state.warnings)
+    opened = engine.state.spectra
+    right = OTHER.score(RunReader(tmp_path / "run").spectra(), opened.energy, opened.counts_per_electron)
+    np.testing.assert_allclose([p.second for p in engine.state.measured], right.value, rtol=1e-6)
+
+
+@pytest.mark.parametrize("told", [np.inf, -np.inf, np.nan])
+def test_a_score_that_is_no_finite_number_is_none(told, hanging, tmp_path, locks):
+    odd = scoring(lambda spectra, energy: np.full(len(spectra), told))
+    engine = begin(plan(scalarizer=odd), hanging, tmp_path / "run", locks)
+    assert engine.join(30)
+    assert engine.status.ending == "completed"
+    measured = list(RunReader(tmp_path / "run").events(ev.Measured))
+    assert len(measured) == 6
+    assert all(np.isnan(event.value) and event.noise == 0 for event in measured)
 
 
 def test_an_observer_that_hangs_does_not_keep_the_instrument(hanging, tmp_path, locks):

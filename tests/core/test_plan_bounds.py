@@ -14,6 +14,7 @@ from autoexp.plan import (
     AlignmentSpec,
     Budget,
     DriftCheck,
+    Model,
     OverviewSpec,
     PatchSpec,
     Plan,
@@ -38,6 +39,17 @@ SMALL = {"overview": OverviewSpec(pixels=64, dwell_us=4.0), "patches": PatchSpec
 def test_every_number_is_finite(text, number):
     with pytest.raises(PlanError):
         Plan.from_json(text % number)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_every_part_of_a_plan_refuses_what_is_not_finite_whatever_kind_its_number_is_of(number):
+    class Part(Model):
+        plain: float = 0.0
+        several: tuple[float, ...] = ()
+
+    for given in ({"plain": number}, {"several": (1.0, number)}):
+        with pytest.raises(ValidationError, match="finite"):
+            Part(**given)
 
 
 @pytest.mark.parametrize("text", ['{"bugdet": {}}', '{"budget": {"pionts": 1}}', '{"agent": {"kind": "grid", "x": 1}}'])

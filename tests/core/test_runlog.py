@@ -9,7 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
-from folders import begin, measure, spectrum_of
+from folders import a_run, begin, edit, measure, spectrum_of
 from helpers import plan, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,6 +79,30 @@ def test_appending_goes_on_after_the_last_good_event(finished, tmp_path):
     assert len(records) == good + 1
     assert records[-1].event == ev.Warned(message="after the fall")
     assert (folder / f"{EVENTS}.damaged").read_bytes() == b"deadbeef half a li"
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_a_last_line_whose_end_is_damaged_does_not_count(bit, tmp_path):
+    """Or the next event would be written onto it, and both were lost."""
+    folder = tmp_path / "run"
+    with RunLog(folder) as log:
+        records = log.append(ev.Warned(message="one"), ev.Warned(message="two"))
+    whole = (folder / EVENTS).read_bytes()
+    (folder / EVENTS).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1 << bit]))
+    assert RunReader(folder).records == records[:1]
+    with RunLog(folder) as log:
+        log.append(ev.Warned(message="after the fall"))
+    assert [r.event.message for r in RunReader(folder).records] == ["one", "after the fall"]
+
+
+def test_the_time_of_a_run_goes_on_where_it_was_cut_off(tmp_path):
+    folder = a_run(tmp_path / "run")
+    edit(folder, lambda records: [dict(record, elapsed_s=1000.0 + k) for k, record in enumerate(records)])
+    last_s = RunReader(folder).records[-1].elapsed_s
+    with RunLog(folder) as log:
+        (record,) = log.append(ev.Warned(message="on"))
+    assert last_s <= record.elapsed_s < last_s + 60
+    assert RunReader(folder).state.elapsed_s == record.elapsed_s
 
 
 def test_half_a_spectrum_is_dropped(finished, tmp_path):
