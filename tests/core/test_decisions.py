@@ -114,7 +114,7 @@ def test_an_agent_is_told_every_outcome_once_in_whatever_order_they_come(evil):
     for events in ([*decided(0), *decided(1), measured(1)], [measured(0)], [*decided(2), measured(2)]):
         state = after(state, *events)
         assert decider.fetch(state).warning is None
-    told = decider._advisor.agent.told
+    told = decider._advisor._agent.told
     assert sorted(outcome.candidate for outcome in told) == [0, 1, 2]
 
 
