@@ -67,6 +67,7 @@ class Recorder:
         except BaseException:
             self._log.close()
             raise
+        self._predictions = {r.event.array.file for r in self.records if isinstance(r.event, ev.Predicted)}
         self.waited_s = 0.0
         self.score_hung = ""
         self.status: Status = status_of(self.state)
@@ -236,10 +237,9 @@ class Recorder:
     def prediction(self, prediction: Prediction) -> None:
         """Save a prediction of the whole field; none that was saved before is replaced, be it after as many points."""
         array = np.stack([prediction.mean, prediction.std]).astype(np.float32)
-        taken = {r.event.array.file for r in self.records if isinstance(r.event, ev.Predicted)}
         name = f"prediction-{prediction.after:06d}"
-        names = (name, *(f"{name}-{i}" for i in range(2, len(taken) + 2)))
-        ref = self._log.save_array(next(n for n in names if f"{n}.npy" not in taken), array)
+        names = (name, *(f"{name}-{i}" for i in range(2, len(self._predictions) + 2)))
+        ref = self._log.save_array(next(n for n in names if f"{n}.npy" not in self._predictions), array)
         known = prediction.evidence
         self.append(
             ev.Predicted(
@@ -250,6 +250,7 @@ class Recorder:
                 shares=dict(known.shares) if known else {},
             )
         )
+        self._predictions.add(ref.file)
 
     @property
     def axis(self) -> EnergyCalibration | None:
