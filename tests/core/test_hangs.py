@@ -186,6 +186,7 @@ def test_a_score_that_insists_on_writing_spoils_no_other_score(hanging, tmp_path
     np.testing.assert_allclose([p.second for p in engine.state.measured], right.value, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy; as everywhere but in tests it is no error
 @pytest.mark.parametrize("told", [np.inf, -np.inf, np.nan])
 def test_a_score_that_is_no_finite_number_is_none(told, hanging, tmp_path, locks):
     odd = scoring(lambda spectra, energy: np.full(len(spectra), told))
@@ -195,6 +196,7 @@ def test_a_score_that_is_no_finite_number_is_none(told, hanging, tmp_path, locks
     measured = list(RunReader(tmp_path / "run").events(ev.Measured))
     assert len(measured) == 6
     assert all(np.isnan(event.value) and event.noise == 0 for event in measured)
+    assert not engine.state.scored
 
 
 def test_an_observer_that_hangs_does_not_keep_the_instrument(hanging, tmp_path, locks):

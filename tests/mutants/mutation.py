@@ -192,7 +192,7 @@ def _meaning(code: int | None, output: str) -> tuple[str, str]:
         return "found", "its tests did not end"
     if code == 0:
         return "survived", ""
-    failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    failed = [line for line in output.splitlines() if line.startswith(("FAILED tests", "ERROR tests"))]
     if code == 1 and failed:
         return "found", failed[0].split(" - ")[0].removeprefix("FAILED ").removeprefix("ERROR ")
     return "broken", f"pytest ended with {code}:\n{output[-3000:]}"
