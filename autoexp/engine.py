@@ -634,9 +634,11 @@ class Engine:
                 self._recorder.enter("finishing", end.reason)
         finally:
             problems = self._put_back(end)
+        if problems and self._cut_short == "halted":  # while things were put back
+            end = _End("halted", "on request", end.final)
         self._trouble.patience_s = FINISH_S
         self._final_status = None
-        self._refuse_the_rest()
+        self._refuse_the_rest(end)
         if end.ending in ("completed", "stopped"):
             self._save_last_prediction()
         self._write_end(end, problems)
@@ -646,18 +648,21 @@ class Engine:
             stood_s = self._guardian.account.moved_on(time.monotonic())
             self._recorder.append(ev.Restored(problems=problems, stood_s=stood_s))
         reason = "; ".join([end.reason, *problems])
-        ending: ev.Ending = "faulted" if problems else end.ending
+        ending: ev.Ending = "faulted" if problems and end.ending != "halted" else end.ending
         if end.final:
             self._recorder.append(ev.Finished(ending=ending, reason=reason))
         self._recorder.enter("faulted" if ending == "faulted" else "idle", reason if ending == "faulted" else "")
         if not end.final:
             self._final_status = replace(self.status, phase="faulted", reason=reason, ending="faulted")
 
-    def _refuse_the_rest(self) -> None:
+    def _refuse_the_rest(self, end: _End) -> None:
         """What was asked for too late is written down as well."""
         while (command := self._commands.take()) is not None:
             if not isinstance(command, str):
                 self._recorder.append(ev.Steered(command=command, refused=TOO_LATE))
+            else:
+                obeyed = command == "halt" and end.ending == "halted"
+                self._recorder.append(ev.Commanded(verb=command, refused=None if obeyed else TOO_LATE))
 
     def _put_back(self, end: _End) -> list[str]:
         if end.ending == "halted":

@@ -220,7 +220,7 @@ class Guardian:
 
     def _give_back(self) -> list[str]:
         if self._gate.is_halted:
-            return []
+            return ["nothing was put back, since all was halted"]
         if self._aborting is not None:
             self._aborting.wait(ABORT_S)  # or it would hit whoever has the instrument next
         problems = self._controls.put_back()

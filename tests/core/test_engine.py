@@ -459,3 +459,35 @@ def test_an_engine_that_cannot_be_made_leaves_the_folder_free(instrument, tmp_pa
     with pytest.raises(OSError, match="not loaded"):
         Engine(plan(), Nameless(instrument), tmp_path / "run", lock_folder=locks)
     assert run(plan(), instrument, tmp_path / "run", locks).status.ending == "completed"
+
+
+@pytest.mark.parametrize("moment", ["before", "while"])
+def test_a_halt_while_things_are_put_back_is_a_halt(moment, instrument, tmp_path, locks):
+    """Whatever was to end the run: it says that it was halted, and what was not put back."""
+    site = SiteLimits(controls={"C10": ControlLimits(low=-1e-6, high=1e-6, step=1e-8)})
+    send = instrument.set
+
+    def displace():
+        send("C10", 5e-7)
+        engine.stop()
+
+    def halt(record, state):
+        if moment == "before" and isinstance(record.event, ev.PhaseChanged) and record.event.phase == "finishing":
+            engine.halt()
+
+    def halt_when_it_is_on_its_way(name, value):
+        send(name, value)
+        if moment == "while" and value < 3e-7:
+            engine.halt()
+
+    instrument.set = halt_when_it_is_on_its_way
+    observers = (Stepper(ev.Measured, displace, 2), halt)
+    engine = Engine(plan(), instrument, tmp_path / "run", lock_folder=locks, site=site, observers=observers)
+    engine.run()
+    assert engine.status.ending == engine.state.finished.ending == "halted"
+    assert "halted" in engine.state.finished.reason.removeprefix("on request")
+    assert "close" not in [kind for kind, _ in instrument.commands]
+    assert instrument.get("C10") > 1e-7
+    said = [r.event for r in RunReader(tmp_path / "run").records]
+    assert not any(isinstance(event, ev.Restored) for event in said)
+    assert ev.Commanded(verb="halt") in said
