@@ -146,14 +146,14 @@ def test_a_folder_whose_name_is_no_text(tmp_path):
     done = program("demo", "--points", "2", "--agent", "random", "--time-scale", "1000", "--runs", folder)
     assert (done.returncode, b"r?/" in done.stdout) == (0, True), done.stderr
     (run,) = os.listdir(folder)
-    for asked in (["report"], ["export", "--format", "csv", "--force"], ["report", "--json"]):
+    for asked in (["export", "--format", "csv", "--force"], ["report", "--json"]):
         done = program(asked[0], folder + b"/" + run, *asked[1:])
         assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["report"].startswith(os.fsdecode(folder))
     assert program("resume", folder + b"/" + run).returncode == 2
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_a_terminal_that_lacks_characters(encoding, tmp_path):
     plan = tmp_path / "plan.json"
     plan.write_text(a_plan("試料 é").to_json(), encoding="utf-8")
