@@ -300,6 +300,15 @@ def test_a_kill_in_a_second_alignment_puts_back_what_the_first_has_moved(microsc
     engine.run()
     assert begun[1] != AWAY
     microscope.controls.update(begun[1])
+    again = tmp_path / "killed again"
+
+    def kill():  # before anything that the resumption sends has come through
+        shutil.copytree(at_that_moment, again)
+
+    Engine(None, instrument, at_that_moment, observers=(Stepper(ev.Moving, kill, 1),), **given).run()
+    microscope.controls.update(begun[1])
+    shutil.rmtree(at_that_moment)
+    again.rename(at_that_moment)
     resumed = Engine(
         None, instrument, at_that_moment, observers=(Stepper(ev.Moving, lambda: resumed.abort(), 1),), **given
     )
