@@ -353,3 +353,18 @@ def test_displacing_waits_for_the_rate(microscope, tmp_path):
     for value in (0.05, -0.05):
         alignments.displace({"CAperture.y": value})
     assert sent[1] - sent[0] >= 1.0
+
+
+def test_what_an_alignment_could_not_put_back_is_known_to_the_next_program(alignments, microscope, tmp_path):
+    def stick(look):
+        if controls(microscope) != AWAY:
+            alignments.instrument.stuck = {"CAperture.y"}
+            alignments.abort()
+
+    with pytest.raises((AbortedError, InstrumentError)):
+        alignments.align(SPEC, stick)
+    assert controls(microscope)["CAperture.y"] != AWAY["CAperture.y"]
+    again, _ = make_alignments(microscope, tmp_path)
+    assert again.recover()
+    again.undo()
+    assert controls(microscope) == pytest.approx(AWAY)

@@ -113,6 +113,23 @@ def test_what_is_masked_or_too_large_is_no_number():
     assert np.flatnonzero(~np.isfinite(checked_spectrum(Spectrum(counts, EnergyCalibration(0, 1))).counts)) == [7]
 
 
+@pytest.mark.parametrize("width", [math.nan, math.inf, -1.0, 0.0, "1", True])
+def test_a_width_of_a_pixel_that_is_none_is_left_out(width):
+    assert checked_camera_frame(CameraFrame(np.ones((16, 16)), width)).mrad_per_px is None
+
+
+@pytest.mark.parametrize("gain", [math.nan, math.inf, -1.0, 0.0, "1", True])
+def test_a_gain_that_is_none_is_left_out(gain):
+    taken = Spectrum(np.ones(16), EnergyCalibration(0.0, 1.0), None, gain)
+    assert checked_spectrum(taken).counts_per_electron is None
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0, math.nan, math.inf, None, "1"])
+def test_an_overview_has_a_size(size):
+    with pytest.raises(BadFrameError, match="calibration"):
+        checked_overview(Overview(np.ones((16, 16)), FrameOfReference((1.0, size))))
+
+
 def test_an_exposure_counts_as_long_as_it_was_if_that_can_be():
     assert [checked_exposure(told, 2.0) for told in (None, 1.0, 2.0, 3.0)] == [2.0, 2.0, 2.0, 3.0]
     with pytest.raises(BadFrameError, match="cannot be"):

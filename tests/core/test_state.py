@@ -533,3 +533,13 @@ def test_an_event_costs_the_same_late_in_a_run_as_early(requests):
     for cost, room in ((calls_of, 1.5), (bytes_of, 2.5)):
         before, after = cost(first, events[early : early + 100 * size]), cost(last, events[late : late + 100 * size])
         assert after < room * before, (cost.__name__, before, after)
+
+
+def test_what_a_run_has_moved_is_known_until_it_is_put_back_or_to_stay():
+    moved = [ev.Snapshot(controls={"a": 1.0}), ev.Moving(name="a", before=1.0, value=2.0)]
+    assert fold(records(moved)).displaced == {"a"}
+    assert fold(records([*moved, ev.Restored(problems=["a is stuck"])])).displaced == {"a"}
+    assert not fold(records([*moved, ev.Restored(problems=[])])).displaced
+    assert not fold(records([*moved, ev.Snapshot(controls={"a": 2.0})])).displaced
+    assert fold(records([*moved, ev.Aligned(success=True, reason="", frames=1)])).displaced == {"a"}
+    assert not fold(records([*moved, ev.Aligned(success=False, reason="", frames=1)])).displaced
