@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 
 import pytest
@@ -118,3 +119,15 @@ def test_whatever_a_note_says_one_short_line_is_made_of_it(note, tmp_path_factor
         (said,) = holders(folder).values()
     assert len(said) < 300
     said.encode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no shared lock there")
+def test_two_who_look_are_not_in_each_others_way(locks):
+    import fcntl
+
+    with InstrumentLock(STEM, "Panel 1", locks):
+        pass
+    (path,) = locks.glob("*.lock")
+    with open(path) as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # as one who looks
+        assert holders(locks) == {}
