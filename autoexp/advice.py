@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoexp.agent import Evidence, Prediction, Suggestion
-from autoexp.foreign import real_numbers
+from autoexp.foreign import finite_number, real_numbers
 from autoexp.text import clean
 
 MOST = 1e38
@@ -102,12 +101,8 @@ def _named(told: object) -> dict[str, float]:
 
 def _finite(value: object) -> float:
     """A finite number as Python's own."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    try:
-        number = float(value) if real else math.nan  # type: ignore[arg-type]
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
+    number = finite_number(value)
+    if number is None:
         raise AdviceError("numbers that are not finite")
     return number
 

@@ -12,8 +12,7 @@ import datetime
 import pathlib
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterator
 
 from autoexp import events as ev
 from autoexp.agents.aligner import Aligner, MakeAligner
@@ -304,9 +303,9 @@ class _Owed:
         return name in self._found and abs(self._found[name] - value) <= tolerance
 
 
-def _keep(guardian: Guardian, journal: RunLog, values: Mapping[str, float] = MappingProxyType({})) -> None:
+def _keep(guardian: Guardian, journal: RunLog, values: dict[str, float] | None = None) -> None:
     """The controls are to stay where they are: they were brought there, some to given values, on purpose."""
-    guardian.keep(lambda controls: _write(journal, ev.Snapshot(controls=controls | dict(values))))
+    guardian.keep(lambda controls: _write(journal, ev.Snapshot(controls=controls | (values or {}))))
 
 
 def _write(journal: RunLog, event: ev.Event) -> None:

@@ -12,7 +12,7 @@ from autoexp import events as ev
 Command = ev.Verb | ev.Steering
 URGENT: tuple[ev.Verb, ...] = ("halt", "abort", "stop", "pause")
 """Verbs that overtake whatever waits, the most urgent first."""
-OPPOSITES: dict[str, tuple[Hashable, ...]] = {"pause": (("verb", "resume"),), "resume": (("verb", "pause"),)}
+OPPOSITES: dict[Hashable, Hashable] = {("verb", "pause"): ("verb", "resume"), ("verb", "resume"): ("verb", "pause")}
 
 
 class CommandQueue:
@@ -45,7 +45,7 @@ class CommandQueue:
             key = self._key(command)
             if not isinstance(command, str) and key not in self._waiting and self._changes() >= self._capacity:
                 return False
-            for replaced in (key, *OPPOSITES.get(command, ())) if isinstance(command, str) else (key,):
+            for replaced in (key, OPPOSITES.get(key)):
                 self._waiting.pop(replaced, None)
             self._waiting[key] = command
             self._arrived.notify_all()

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import numbers
 import time
 import weakref
 from collections.abc import Callable, Mapping
 
 from autoexp.errors import GateClosedError, InstrumentError, LimitError, ReadbackError
+from autoexp.foreign import finite_number
 from autoexp.gate import Gate
 from autoexp.instrument import Instrument
 from autoexp.limits import ControlLimits, SiteLimits
@@ -280,10 +280,10 @@ class Controls:
     # --- reading and waiting
 
     def _read(self, name: str) -> float:
-        value = self._instrument.get(name)
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-            raise InstrumentError(f"{name} reads {value!r}, which is no number; look at the instrument.")
-        return float(value)
+        told = self._instrument.get(name)
+        if (value := finite_number(told)) is None:
+            raise InstrumentError(f"{name} reads {told!r}, which is no number; look at the instrument.")
+        return value
 
     def _read_twice(self, name: str) -> float:
         try:

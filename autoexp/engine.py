@@ -467,7 +467,7 @@ class Engine:
         shift = self.state.drift(self._recorder.elapsed_s)
         position = decided.position[0] + shift[0], decided.position[1] + shift[1]
         if self.state.looks and not all(0 <= p <= 1 for p in position):
-            self._recorder.append(decided, ev.Skipped(id=decided.id, reason="it has drifted out of the field"))
+            self._skip(decided, "it has drifted out of the field")
             return
 
         def begin(exposure: Exposure) -> None:
@@ -482,18 +482,21 @@ class Engine:
             self._bad_frames = 0
             self._pause_without_score()
         except BudgetError as error:  # nothing was exposed
-            known = () if decided.id in self.state.points else (decided,)
-            self._recorder.append(*known, ev.Skipped(id=decided.id, reason=str(error)))
+            self._skip(decided, str(error))
             raise _End("completed", f"budget: {error}") from error
         except InstrumentError as error:
             self._cope(decided.id, error)
         except GateClosedError as error:
             if self._guardian.account.exposures == taken:
-                known = () if decided.id in self.state.points else (decided,)
-                self._recorder.append(*known, ev.Skipped(id=decided.id, reason="it was ended before it was exposed"))
+                self._skip(decided, "it was ended before it was exposed")
                 self._obey()
                 return
             self._cope(decided.id, AbortedError(str(error)))
+
+    def _skip(self, decided: ev.Decided, reason: str) -> None:
+        """Write down that a point was not exposed, and the decision itself where that was not written yet."""
+        known = () if decided.id in self.state.points else (decided,)
+        self._recorder.append(*known, ev.Skipped(id=decided.id, reason=reason))
 
     def _pause_without_score(self) -> None:
         """Nothing is exposed for a scalarizer that hangs."""
@@ -508,9 +511,6 @@ class Engine:
 
     def _cope(self, point_id: int, error: InstrumentError) -> None:
         """A point gave nothing usable: write it down, and go on, pause, suspend or end, as the fault demands."""
-        if point_id not in self.state.points:  # it was ended before it began
-            self._obey()
-            return
         dose_e = self._guardian.account.last_e
         spectrum = error.spectrum if isinstance(error, SpectrumFaultError) else None
         fault = error.fault if isinstance(error, SpectrumFaultError) else type(error).__name__.removesuffix("Error")

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+
 import numpy as np
 import numpy.typing as npt
 
 KINDS = {"c": "complex numbers", "b": "true or false", "M": "dates", "m": "durations", "O": "objects", "V": "records"}
+
+
+def finite_number(told: object) -> float | None:
+    """A real number of any kind but true or false, as Python's own; None where it is none, or not finite."""
+    if isinstance(told, bool) or not isinstance(told, numbers.Real):
+        return None
+    try:
+        number = float(told)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def real_numbers(told: object, count: int) -> npt.NDArray[np.float64]:
@@ -26,7 +40,7 @@ def real_numbers(told: object, count: int) -> npt.NDArray[np.float64]:
     if given.shape != (count,):
         raise ValueError(f"an array of shape {given.shape}")
     with np.errstate(all="ignore"):  # of numbers too large for a double infinity is left, which nobody takes for one
-        numbers = np.array(given, dtype=np.float64)
+        found = np.array(given, dtype=np.float64)
     if isinstance(told, np.ma.MaskedArray):
-        numbers[np.ma.getmaskarray(told)] = np.nan
-    return numbers
+        found[np.ma.getmaskarray(told)] = np.nan
+    return found

@@ -6,7 +6,6 @@ that. What they merely tell beside it, a gain or an exposure, is no value where 
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Mapping
 from typing import Any, TypeGuard
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoexp.errors import BadFrameError
+from autoexp.foreign import finite_number
 from autoexp.instrument import CameraFrame, EnergyCalibration, FrameOfReference, Overview, Spectrum, told_seconds
 
 SMALLEST_FRAME = 8
@@ -52,7 +52,7 @@ def checked_spectrum(taken: object) -> Spectrum:
         _float32(counts),
         _energy(taken.energy),
         _frame_number(taken.frame_number),
-        _gain(taken),
+        _positive(taken.counts_per_electron),
         _metadata(taken.metadata),
     )
 
@@ -65,9 +65,8 @@ def checked_camera_frame(taken: object) -> CameraFrame:
     """
     if not isinstance(taken, CameraFrame):
         raise BadFrameError(f"The camera returned {_kind(taken)} instead of a frame.")
-    mrad = _number(taken.mrad_per_px)
     image = _image(taken.image, "The camera", SMALLEST_FRAME)
-    return CameraFrame(image, mrad if mrad is not None and mrad > 0 else None, told_seconds(taken.exposed_s))
+    return CameraFrame(image, _positive(taken.mrad_per_px), told_seconds(taken.exposed_s))
 
 
 def checked_exposure(told_s: float | None, asked_s: float) -> float:
@@ -133,26 +132,19 @@ def _frame_number(told: object) -> int | None:
     return int(told)
 
 
-def _gain(taken: Spectrum) -> float | None:
-    gain = _number(taken.counts_per_electron)
-    return gain if gain is not None and gain > 0 else None
-
-
 def _metadata(told: object) -> Mapping[str, Any]:
     return told if isinstance(told, Mapping) else {}
 
 
 def _number(told: object) -> float | None:
     """What was told, where it is a finite number; 0-d arrays are numbers too."""
-    if isinstance(told, np.ndarray) and told.ndim == 0:
-        told = told.item()
-    if isinstance(told, bool) or not isinstance(told, numbers.Real):
-        return None
-    try:
-        number = float(told)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+    return finite_number(told.item() if isinstance(told, np.ndarray) and told.ndim == 0 else told)
+
+
+def _positive(told: object) -> float | None:
+    """What was told, where it is a number above zero."""
+    number = _number(told)
+    return number if number is not None and number > 0 else None
 
 
 def _numeric(array: object) -> TypeGuard[npt.NDArray[Any]]:

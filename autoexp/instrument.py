@@ -5,8 +5,6 @@ Positions are (y, x), fractional in the overview, 0..1, as in Swift.
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from autoexp.foreign import finite_number
 from autoexp.plan import FrameSpec, OverviewSpec, SpectrumSpec
 
 Position = tuple[float, float]
@@ -141,13 +140,8 @@ def told_exposure_s(metadata: Any) -> float | None:
 
 def told_seconds(told: object) -> float | None:
     """A time that an instrument tells, s; None where that is no finite number of at least 0."""
-    if not isinstance(told, numbers.Real) or isinstance(told, bool):
-        return None
-    try:
-        seconds = float(told)
-    except OverflowError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    seconds = finite_number(told)
+    return seconds if seconds is not None and seconds >= 0 else None
 
 
 @runtime_checkable

@@ -6,10 +6,10 @@ is kept, said, and counted: the specimen has had those electrons.
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import IO
 
 from autoexp import events as ev
 from autoexp.errors import RunLogError
@@ -69,11 +69,7 @@ def records_aside(folder: pathlib.Path) -> list[int]:
     Raises:
         OSError: they cannot be read.
     """
-    try:
-        with open_regular(folder / ASIDE) as file:
-            return [index for record in _good_records(file) if (index := record_of(record)) is not None]
-    except FileNotFoundError:
-        return []
+    return [index for record in _good_records(folder / ASIDE) if (index := record_of(record)) is not None]
 
 
 def record_of(record: ev.Record) -> int | None:
@@ -84,26 +80,22 @@ def record_of(record: ev.Record) -> int | None:
 
 def _told(path: pathlib.Path, start: int) -> LostEvents:
     try:
-        with open_regular(path) as file:
-            file.seek(start)
-            records = list(_good_records(file))
-    except FileNotFoundError:
-        return LostEvents()
+        records = _good_records(path, start)
     except OSError as error:
         raise RunLogError(f"{path} cannot be read: {error}") from error
     stored = sum(record_of(record) is not None for record in records)
     return LostEvents(len(records), stored, _electrons(record.event for record in records))
 
 
-def _good_records(file: IO[bytes]) -> Iterator[ev.Record]:
-    """Lines that are whole and true, whatever lies between them."""
-    for line in iter(lambda: file.readline(MAX_LINE_BYTES), b""):
-        try:
-            record = parse_line(line)
-        except RunLogError:
-            continue
-        if record is not None:
-            yield record
+def _good_records(path: pathlib.Path, start: int = 0) -> list[ev.Record]:
+    """Lines of a file that are whole and true, whatever lies between them; none where there is no file."""
+    found = []
+    with contextlib.suppress(FileNotFoundError), open_regular(path) as file:
+        file.seek(start)
+        for line in iter(lambda: file.readline(MAX_LINE_BYTES), b""):
+            with contextlib.suppress(RunLogError):
+                found.append(parse_line(line))
+    return [record for record in found if record is not None]
 
 
 def _electrons(events: Iterable[ev.Event]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import math
+import itertools
 import os
 import platform
 import time
@@ -238,7 +238,7 @@ class Recorder:
         """Save a prediction of the whole field; none that was saved before is replaced, be it after as many points."""
         array = np.stack([prediction.mean, prediction.std]).astype(np.float32)
         name = f"prediction-{prediction.after:06d}"
-        names = (name, *(f"{name}-{i}" for i in range(2, len(self._predictions) + 2)))
+        names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
         ref = self._log.save_array(next(n for n in names if f"{n}.npy" not in self._predictions), array)
         known = prediction.evidence
         self.append(
@@ -293,17 +293,12 @@ class Recorder:
                     offset=energy.offset,
                     scale=energy.scale,
                     units=energy.units,
-                    counts_per_electron=_gain(spectrum.counts_per_electron),
+                    counts_per_electron=spectrum.counts_per_electron,
                 )
             )
         elif self.state.spectra.channels != channels:
             expected = self.state.spectra.channels
             raise BadFrameError(f"The camera returned {channels} channels; this run holds {expected}.")
-
-
-def _gain(told: float | None) -> float | None:
-    """A camera's gain, where what it tells can be one."""
-    return float(told) if told is not None and math.isfinite(told) and told > 0 else None
 
 
 def software() -> dict[str, str]:
