@@ -1,15 +1,18 @@
 """Runs in processes that may be killed, forked from one in which everything is imported already.
 
-A program, not a module of tests. It reads one JSON line for each run to begin, answers with the number of its process,
-and with another line once it has ended.
+Imported, it is the side of the tests: `Nursery`. Started, it is the program on the other side. That reads one JSON line
+for each run to begin, answers with the number of its process, then with what the run says, a line each, and with
+another line once it has ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 
 from autoexp.engine import Engine
@@ -22,6 +25,42 @@ from virtual_stem.specimens import make_specimen
 
 SITE = SiteLimits(controls={name: ControlLimits(low=-0.15, high=0.15) for name in ("CAperture.y", "CAperture.x")})
 REFUSED = 3
+
+
+class Nursery:
+    """Begins runs in other processes, one at a time."""
+
+    def __init__(self):
+        command = [sys.executable, str(pathlib.Path(__file__))]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+
+    def begin(self, **given):
+        """Begin a run; the number of its process."""
+        self._process.stdin.write(json.dumps(given) + "\n")
+        return self._hear()
+
+    def made(self):
+        """Wait until the engine is made; False where the run has ended before that."""
+        return self._hear() == "made"
+
+    def ended(self):
+        """Wait for its end: its exit code, negative if it was killed, and the last event that it acknowledged."""
+        told = -1
+        while not isinstance(line := self._hear(), dict):
+            told = told if line == "made" else line
+        return line["ended"], told
+
+    def kill(self, child):
+        with contextlib.suppress(ProcessLookupError):  # it has come to its end
+            os.kill(child, signal.SIGKILL)
+
+    def close(self):
+        with self._process:
+            self._process.stdin.close()
+
+    def _hear(self):
+        return json.loads(self._process.stdout.readline())
 
 
 class Witness(FaultyInstrument):
@@ -47,14 +86,22 @@ class Witness(FaultyInstrument):
         return super().camera_frame(spec)
 
 
+def tell(record, _state):
+    """Say that an event was acknowledged."""
+    os.write(1, f"{record.seq}\n".encode())
+
+
 def live(given, specimen):
     """One run, on the thread of this process; its exit code says how it went."""
     microscope = VirtualMicroscope(specimen, time_scale=given["time_scale"])
     instrument = Witness(microscope, given["witness"])
     plan = Plan.from_json(given["plan"]) if given["plan"] else None
     folder, locks = pathlib.Path(given["folder"]), pathlib.Path(given["locks"])
+    told = (tell,) if given.get("tells") else ()
     try:
-        engine = Engine(plan, instrument, folder, lock_folder=locks, beam_current_pA=given["pA"], site=SITE)
+        engine = Engine(
+            plan, instrument, folder, lock_folder=locks, beam_current_pA=given["pA"], site=SITE, observers=told
+        )
     except AutoexpError:
         return REFUSED
     os.write(1, b'"made"\n')

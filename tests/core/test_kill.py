@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 from helpers import plan
+from nursery import Nursery
 
 from autoexp import events as ev
 from autoexp.engine import Engine
@@ -23,82 +20,46 @@ from autoexp.testing import DirectInstrument
 KILLS = 20
 POINTS = 120
 
-# Each exposure is written to a file of its own as it happens, on the far side of the kill: that is what really reached
-# the specimen. The run is told to a reader line by line as it is acknowledged.
-MOTHER = """
-import json, os, pathlib, sys
-from virtual_stem.microscope import VirtualMicroscope
-from virtual_stem.specimens import make_specimen
-from autoexp.engine import Engine
-from autoexp.plan import Plan
-from autoexp.testing import DirectInstrument
-
-class Witnessed(DirectInstrument):
-    def spectrum(self, position, spec):
-        with open(exposed, "a") as file:
-            file.write(repr(position) + "\\n")
-        return super().spectrum(position, spec)
-
-specimen = make_specimen("plasmonic", 0)
-for line in sys.stdin:
-    folder, locks, exposed, text = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        instrument = Witnessed(VirtualMicroscope(specimen, time_scale=20))
-        engine = Engine(Plan.from_json(text) if text else None, instrument, folder, lock_folder=pathlib.Path(locks),
-                        beam_current_pA=50.0, observers=(lambda record, state: print(record.seq, flush=True),))
-        print(os.getpid(), flush=True)
-        engine.run()
-        print("done", flush=True)
-        os._exit(0)
-    os.waitpid(child, 0)
-    print("ended", flush=True)
-"""
-
 
 @pytest.fixture
-def mother():
-    """A process that has everything imported, and forks another for each run."""
-    command = [sys.executable, "-c", MOTHER]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
-        yield process
-        process.stdin.close()
+def nursery():
+    """Where the runs live: what really reached the specimen is written to a file on the far side of the kill."""
+    made = Nursery()
+    yield made
+    made.close()
 
 
-def start(mother, folder, tmp_path, text):
-    """Start a run in another process, and wait until its engine is made; the process's number."""
-    given = [str(folder), str(tmp_path / "locks"), str(tmp_path / "exposed"), text]
-    mother.stdin.write(json.dumps(given) + "\n")
-    return int(mother.stdout.readline())
-
-
-def finish(mother):
-    """Wait for the end of a run; what it still said."""
-    return list(iter(lambda: mother.stdout.readline().strip(), "ended"))
+def start(nursery, folder, tmp_path, text):
+    """Start a run in another process that tells what it acknowledges; wait until its engine is made."""
+    witness, locks = str(tmp_path / "exposed"), str(tmp_path / "locks")
+    given = {"folder": str(folder), "locks": locks, "witness": witness, "pA": 50.0, "time_scale": 20}
+    child = nursery.begin(plan=text, tells=True, **given)
+    assert nursery.made()
+    return child
 
 
 @pytest.mark.timeout(900)
-def test_a_killed_run_is_resumed_without_loss_or_double_exposure(mother, tmp_path, microscope):
+def test_a_killed_run_is_resumed_without_loss_or_double_exposure(nursery, tmp_path, microscope):
     chance = random.Random(20)
     folder = tmp_path / "run"
     text = plan(budget=Budget(points=POINTS)).to_json()
     acknowledged: list[ev.Record] = []
-    child = start(mother, folder, tmp_path, text)
+    child = start(nursery, folder, tmp_path, text)
     for _ in range(KILLS):
         time.sleep(chance.uniform(0.0, 0.02))
-        with contextlib.suppress(ProcessLookupError):  # it has come to its end
-            os.kill(child, signal.SIGKILL)
-        told = [int(line) for line in finish(mother) if line.isdigit()]
+        nursery.kill(child)
+        code, told = nursery.ended()
+        assert code in (0, -signal.SIGKILL)
         records, _damaged = read_events(folder)
         assert records[: len(acknowledged)] == acknowledged
-        assert not told or (records and records[-1].seq >= told[-1]), "an event that was acknowledged is not on disk"
+        assert max((r.seq for r in records), default=-1) >= told, "an event that was acknowledged is not on disk"
         acknowledged = records
         if any(isinstance(r.event, ev.Finished) for r in records):
             break
         # killed before its first event, it begins anew
-        child = start(mother, folder, tmp_path, "" if records else text)
+        child = start(nursery, folder, tmp_path, "" if records else text)
     else:
-        finish(mother)
+        nursery.ended()
     reader = RunReader(folder)
     assert reader.records[: len(acknowledged)] == acknowledged
     engine_state = _finish(folder, tmp_path, microscope)
@@ -109,8 +70,8 @@ def test_a_killed_run_is_resumed_without_loss_or_double_exposure(mother, tmp_pat
     spectra = RunReader(folder).spectra()
     assert all(spectra[p.record].any() for p in measured)
     # what reached the specimen: no position twice, and none of which the log does not know
-    witnessed = [json.loads(f"[{line.strip()[1:-1]}]") for line in (tmp_path / "exposed").read_text().splitlines()]
-    positions = [tuple(p) for p in witnessed]
+    witnessed = [json.loads(line) for line in (tmp_path / "exposed").read_text().splitlines()]
+    positions = [tuple(position) for kind, _, position in witnessed if kind == "spectrum"]
     assert len(set(positions)) == len(positions)
     assert set(positions) <= {p.position for p in exposed}
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import random
 import signal
-import subprocess
-import sys
 import threading
-import time
 
 import pytest
 from helpers import plan
+from nursery import REFUSED, Nursery
 
 from autoexp.errors import RunLogError
 from autoexp.plan import (
@@ -30,7 +27,6 @@ from autoexp.runlog import RunReader
 KILLS = int(os.environ.get("AUTOEXP_KILLS", "30"))
 BEAM_PA = 50.0
 E = BEAM_PA * ELECTRONS_PER_PICOAMPERE_SECOND
-REFUSED = 3
 POINTS = 12
 SPEC = SpectrumSpec(exposure_s=0.05)
 GIVEN = plan(
@@ -40,32 +36,6 @@ GIVEN = plan(
     align=AlignmentStage(spec=AlignmentSpec(frame=FrameSpec(exposure_s=0.02, binning=16)), every=4),
 )
 LONGEST = max(GIVEN.overview.time_s, SPEC.exposure_s) * E
-
-
-class Nursery:
-    """The other side of ``nursery.py``."""
-
-    def __init__(self):
-        program = pathlib.Path(__file__).with_name("nursery.py")
-        self._process = subprocess.Popen(
-            [sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-
-    def begin(self, **given):
-        """Begin a run; the number of its process."""
-        self._process.stdin.write(json.dumps(given) + "\n")
-        return json.loads(self._process.stdout.readline())
-
-    def ended(self):
-        """Wait for its end: its exit code, negative if it was killed, and whether its engine had been made."""
-        made = False
-        while (told := json.loads(self._process.stdout.readline())) == "made":
-            made = True
-        return told["ended"], made
-
-    def close(self):
-        with self._process:
-            self._process.stdin.close()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +81,7 @@ def run_to_its_end(nurseries, root, chance):
         some = nurseries[: 2 if chance.random() < 0.2 else 1]
         children = [nursery.begin(plan=text, time_scale=chance.choice((20, 200)), **given) for nursery in some]
         patience_s = chance.choice((0.02, 0.3, 1.5)) * chance.random()
-        killer = threading.Timer(patience_s, lambda children=children: [kill(child) for child in children])
+        killer = threading.Timer(patience_s, kill_all, (some, children))
         killer.start()
         codes = [nursery.ended()[0] for nursery in some]
         killer.cancel()
@@ -127,11 +97,9 @@ def run_to_its_end(nurseries, root, chance):
     return kills
 
 
-def kill(child):
-    try:
-        os.kill(child, signal.SIGKILL)
-    except ProcessLookupError:
-        time.sleep(0)
+def kill_all(some, children):
+    for nursery, child in zip(some, children, strict=True):
+        nursery.kill(child)
 
 
 def account_holds(folder, witness, kills):
