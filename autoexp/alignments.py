@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import logging
 import pathlib
 import re
 import time
@@ -19,11 +20,13 @@ from autoexp.agents.aligner import Aligner, MakeAligner
 from autoexp.errors import AbortedError, GateClosedError, InstrumentError, RunLogError
 from autoexp.guardian import Guardian
 from autoexp.instrument import Instrument
+from autoexp.journal import read_journal
 from autoexp.limits import SiteLimits, check_controls
 from autoexp.lock import InstrumentLock
+from autoexp.lost_events import records_lost
 from autoexp.models.response import Belief
 from autoexp.plan import AlignmentSpec
-from autoexp.runlog import EVENTS, RunLog, is_locked, read_events
+from autoexp.runlog import EVENTS, RunLog, is_locked
 from autoexp.tasks.alignment import Alignment, AlignmentTask, Look
 
 FOLDER = "alignments"
@@ -32,6 +35,7 @@ IDLE_S = 30.0
 RECENT_DAYS = 7
 """The journals of so many days, the latest on which anything was moved, tell what is still to be put back."""
 ACCEPTED = "accepted as it is"
+log = logging.getLogger(__name__)
 
 
 class Alignments:
@@ -256,12 +260,28 @@ class Alignments:
             return {}
         owed = _Owed(self.site)
         for day in days:
-            records, damaged = read_events(day)
-            if damaged and not records and day != days[-1]:
-                raise RunLogError(f"The journal {day} cannot be read.")
-            for record in records:
+            for record in _records(day):
                 owed.hear(record.event)
         return owed.values
+
+
+def _records(day: pathlib.Path) -> list[ev.Record]:
+    """All good events of a day, in the order of their times, those behind a damaged line too: what they tell was done.
+
+    Raises:
+        RunLogError: whole lines are there, and none is good, so that what was moved is not known.
+    """
+    journal = read_journal(day)
+    lost = records_lost(day, journal.good_bytes)
+    if not lost:
+        if journal.damaged_bytes and not journal.records and not journal.torn:
+            raise RunLogError(f"No line of the journal {day} can be read. Check the controls, then move it elsewhere.")
+        return journal.records
+    log.warning("The journal %s is damaged; the %d good events behind the damage count.", day, len(lost))
+    try:
+        return sorted(journal.records + lost, key=lambda r: (datetime.datetime.fromisoformat(r.utc).timestamp(), r.seq))
+    except ValueError as error:
+        raise RunLogError(f"The journal {day} is damaged, and an event tells no time: {error}") from error
 
 
 class _Owed:

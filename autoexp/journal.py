@@ -34,12 +34,14 @@ class Journal:
         records: the events.
         good_bytes: length of their lines.
         damaged_bytes: what follows and is none.
+        torn: what follows begins with a line that was never finished, of which nobody was told that it was written.
         crc32: checksum of their lines, one after another.
     """
 
     records: list[ev.Record] = field(default_factory=list)
     good_bytes: int = 0
     damaged_bytes: int = 0
+    torn: bool = False
     crc32: int = 0
 
 
@@ -65,6 +67,7 @@ def read_journal(folder: pathlib.Path) -> Journal:
             for line in iter(lambda: file.readline(MAX_LINE_BYTES), b""):
                 record = parse_line(line, len(journal.records))
                 if record is None:
+                    journal.torn = not line.endswith(b"\n")
                     break
                 journal.records.append(record)
                 journal.good_bytes += len(line)

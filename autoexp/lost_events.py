@@ -63,6 +63,15 @@ def lost_aside(folder: pathlib.Path) -> LostEvents:
     return _told(folder / ASIDE, 0)
 
 
+def records_lost(folder: pathlib.Path, good_bytes: int) -> list[ev.Record]:
+    """What was set aside when a journal was opened again, and what lies behind its good lines now.
+
+    Raises:
+        RunLogError: it cannot be read.
+    """
+    return _readable(folder / ASIDE, 0) + _readable(folder / EVENTS, good_bytes)
+
+
 def records_aside(folder: pathlib.Path) -> list[int]:
     """Numbers of the stored spectra of which events that were set aside tell.
 
@@ -79,12 +88,16 @@ def record_of(record: ev.Record) -> int | None:
 
 
 def _told(path: pathlib.Path, start: int) -> LostEvents:
-    try:
-        records = _good_records(path, start)
-    except OSError as error:
-        raise RunLogError(f"{path} cannot be read: {error}") from error
+    records = _readable(path, start)
     stored = sum(record_of(record) is not None for record in records)
     return LostEvents(len(records), stored, _electrons(record.event for record in records))
+
+
+def _readable(path: pathlib.Path, start: int) -> list[ev.Record]:
+    try:
+        return _good_records(path, start)
+    except OSError as error:
+        raise RunLogError(f"{path} cannot be read: {error}") from error
 
 
 def _good_records(path: pathlib.Path, start: int = 0) -> list[ev.Record]:

@@ -24,6 +24,7 @@ from autoexp.errors import (
     InstrumentBusyError,
     InstrumentError,
     LimitError,
+    RunLogError,
 )
 from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.lock import InstrumentLock
@@ -256,6 +257,49 @@ def recovered(microscope, folder):
     """What a new program finds to be put back."""
     made, _ = make_alignments(microscope, folder)
     return made.entries[-1] if made.recover() else {}
+
+
+def events_file(folder, day=None):
+    return folder / "alignments" / "direct" / (day or datetime.date.today()).isoformat() / "events.jsonl"
+
+
+@pytest.mark.parametrize("torn", [b"", b"0", b"6f3a 2", b"\0" * 500])
+def test_a_line_that_was_never_finished_is_not_in_the_way(torn, microscope, tmp_path):
+    """It was not acknowledged, so nothing was moved."""
+    cut_off(tmp_path, microscope)
+    yesterday = events_file(tmp_path, datetime.date.today() - datetime.timedelta(days=1))
+    yesterday.parent.mkdir()
+    yesterday.write_bytes(torn)
+    assert recovered(microscope, tmp_path) == {"CAperture.y": 0.0}
+
+
+def test_a_journal_of_which_no_line_can_be_read_is_refused(microscope, tmp_path):
+    cut_off(tmp_path, microscope)
+    events_file(tmp_path).write_bytes(b"nonsense\n" * 3)
+    alignments, _ = make_alignments(microscope, tmp_path)
+    with pytest.raises(RunLogError, match="No line of the journal"):
+        alignments.recover()
+
+
+@pytest.mark.parametrize("opened_again", [False, True])
+@pytest.mark.parametrize("damaged", range(5))
+def test_a_damaged_line_hides_no_move_behind_it(damaged, opened_again, microscope, tmp_path, caplog):
+    """What good lines behind it tell was done, whether they lie there still or were set aside."""
+    with RunLog(events_file(tmp_path).parent) as journal:
+        journal.append(*(ev.Restored(problems=["before"]) for _ in range(5)))
+    cut_off(tmp_path, microscope)
+    lines = events_file(tmp_path).read_bytes().splitlines(keepends=True)
+    lines[damaged] = lines[damaged].replace(b"before", b"behind")
+    events_file(tmp_path).write_bytes(b"".join(lines))
+    if opened_again:
+        with RunLog(events_file(tmp_path).parent) as journal:
+            journal.append(ev.AlignmentBegun(spec=None, reason="the next one"))
+    alignments, _ = make_alignments(microscope, tmp_path)
+    assert alignments.recover()
+    assert alignments.entries == [{"CAperture.y": 0.0}]
+    assert "damaged" in caplog.text
+    alignments.undo()
+    assert recovered(microscope, tmp_path) == {}
 
 
 def test_a_busy_instrument_leaves_nothing_behind_that_is_in_the_way(microscope, tmp_path):
