@@ -200,6 +200,12 @@ class Engine:
         """Whether the run stands still because the disk refuses to be written; it goes on by itself."""
         return self._trouble.waiting
 
+    @property
+    def waits_for_help(self) -> bool:
+        """Whether the run stands still until somebody resumes or stops it."""
+        status = self.status
+        return status.phase in WAITING and not status.ending and not self._trouble.waiting
+
     def _cut(self, ending: ev.Ending, verb: ev.Verb) -> None:
         if self._cut_short != "halted":
             self._cut_short = ending

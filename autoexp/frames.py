@@ -16,12 +16,12 @@ import numpy.typing as npt
 from autoexp.errors import BadFrameError
 from autoexp.foreign import finite_number
 from autoexp.instrument import CameraFrame, EnergyCalibration, FrameOfReference, Overview, Spectrum, told_seconds
+from virtual_stem.units import electronvolts
 
 SMALLEST_FRAME = 8
 """Pixels that a frame of the disk has along each side, at least."""
 LONGEST_S = 1e6
 """Nobody exposes for longer, so nobody has."""
-ELECTRONVOLTS = {"eV": 1.0, "meV": 1e-3, "keV": 1e3}
 
 
 def checked_overview(taken: object) -> Overview:
@@ -50,7 +50,7 @@ def checked_spectrum(taken: object) -> Spectrum:
         raise BadFrameError(f"The camera returned {_kind(counts)} instead of one row of numbers.")
     return Spectrum(
         _float32(counts),
-        _energy(taken.energy),
+        checked_energy(taken.energy),
         _frame_number(taken.frame_number),
         _positive(taken.counts_per_electron),
         _metadata(taken.metadata),
@@ -82,10 +82,23 @@ def checked_exposure(told_s: float | None, asked_s: float) -> float:
     return told_s
 
 
-def in_electronvolts(energy: EnergyCalibration) -> EnergyCalibration:
-    """The same axis in eV; its units are one of :data:`ELECTRONVOLTS`."""
-    factor = ELECTRONVOLTS[energy.units]
-    return energy if factor == 1.0 else EnergyCalibration(energy.offset * factor, energy.scale * factor)
+def checked_energy(energy: object) -> EnergyCalibration:
+    """The calibration of a spectrum's channels, in eV.
+
+    Raises:
+        BadFrameError: it is no energy, or of no use; the message says what to do.
+    """
+    offset, scale = (_number(getattr(energy, name, None)) for name in ("offset", "scale"))
+    if offset is None or scale is None or scale <= 0:
+        raise BadFrameError("The camera's energy scale is not usable: it must rise from channel to channel. Calibrate it.")
+    units = getattr(energy, "units", None)
+    factor = electronvolts(units)
+    if factor is None:
+        raise BadFrameError(
+            f"The axis of the camera's spectrum is in {units or 'no units'!r}, not in eV. Choose the "
+            "spectrometer's camera, or calibrate its energy axis, then resume."
+        )
+    return EnergyCalibration(offset * factor, scale * factor)
 
 
 # --- parts of them
@@ -109,19 +122,6 @@ def _field(frame: object) -> FrameOfReference | None:
     if len(found) < 5 or min(found[:2]) <= 0:
         raise BadFrameError(f"The overview's calibration is not usable ({frame}); look at the scan.")
     return FrameOfReference((found[0], found[1]), (found[2], found[3]), found[4])
-
-
-def _energy(energy: object) -> EnergyCalibration:
-    offset, scale = (_number(getattr(energy, name, None)) for name in ("offset", "scale"))
-    if offset is None or not scale:
-        raise BadFrameError("The camera's energy scale is not usable; calibrate it.")
-    units = getattr(energy, "units", None)
-    if not isinstance(units, str) or units not in ELECTRONVOLTS:
-        raise BadFrameError(
-            f"The axis of the camera's spectrum is in {units or 'no units'!r}, not in eV. Choose the "
-            "spectrometer's camera, or calibrate its energy axis, then resume."
-        )
-    return in_electronvolts(EnergyCalibration(offset, scale, units))
 
 
 def _frame_number(told: object) -> int | None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from autoexp import events as ev
 from autoexp.errors import RunLogError
+from autoexp.fields import explain
 from autoexp.safe_files import open_regular
 from autoexp.state import RunState, fold
 from autoexp.text import clean
@@ -98,9 +99,9 @@ def parse_line(line: bytes, seq: int | None = None) -> ev.Record | None:
     try:
         record = ev.Record.model_validate_json(body)
     except (ValueError, RecursionError) as error:
+        said = explain(error) if isinstance(error, ValidationError) else clean(str(error), 1000)
         raise RunLogError(
-            f"Event {seq} of this run is whole but means nothing to this version; nothing was changed. "
-            f"{clean(str(error), 1000)}"
+            f"Event {seq} of this run is whole but means nothing to this version; nothing was changed.\n{said}"
         ) from error
     if isinstance(record.event, ev.Started):
         _require_known(Head(utc=record.utc, format=record.event.format))

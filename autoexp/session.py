@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from virtual_stem.specimen import Specimen
 
 log = logging.getLogger(__name__)
+POLL_S = 0.05
 # They show things in Swift's window, or register what a plan asks for in another way.
 NOT_INSTRUMENTS = {"autoexp_ui", "virtual_stem", "nion_instrumentation_ui", "nion_eels_analysis"}
 
@@ -151,13 +152,20 @@ def open_alignments(
 
 
 def run_plan(plan: Plan, folder: pathlib.Path, *, armed: bool = False) -> RunState:
-    """Carry a plan out from beginning to end, and return how it went.
+    """Carry a plan out from beginning to end with nobody there, and return how it went.
+
+    A run that pauses, because of a fault or a score that gives no number, is stopped in good order: nobody could help.
 
     Raises:
         AutoexpError: the run could not begin; nothing was sent to the instrument.
     """
     with open_session(plan, folder, armed=armed) as session:
-        return session.engine.run()
+        engine = session.engine
+        engine.start()
+        while not engine.join(POLL_S):
+            if engine.waits_for_help:
+                engine.stop()
+        return engine.state
 
 
 def require_armed(identity: Identity, armed: bool) -> None:

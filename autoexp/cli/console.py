@@ -149,8 +149,19 @@ def replying(as_json: bool = False) -> Iterator[Reply]:
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
+        if plain := _invalid(error):
+            _fail(reply, "PlanError", plain, BAD_INPUT)
         said = f"Unexpected error: {error!r}. Set {DEBUG}=1 to see where it came from, and please report it."
         _fail(reply, type(error).__name__, said, ENDED_BADLY)
+
+
+def _invalid(error: Exception) -> str | None:
+    """What is wrong with values that somebody gave, where that is what an error tells."""
+    from pydantic import ValidationError
+
+    from autoexp.fields import explain
+
+    return f"This cannot be used:\n{explain(error)}" if isinstance(error, ValidationError) else None
 
 
 def _fail(reply: Reply, kind: str, message: str, code: int) -> None:

@@ -189,8 +189,9 @@ def follow(engine: Engine, line: LiveLine, interactive: bool, ask: Callable[[str
                 waiting = True
                 continue
             waiting = False
-            if status.phase not in ("paused", "suspended") or status.ending:
+            if not engine.waits_for_help:
                 continue
+            status = engine.status
             if not interactive:
                 if not given_up:
                     line.say(f"{status.phase}: {status.reason} Nobody is here to ask: finishing.")

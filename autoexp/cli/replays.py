@@ -140,8 +140,10 @@ def _campaign(
     in_flight: int,
 ) -> Campaign:
     from autoexp.campaigns import Campaign
+    from autoexp.plan import checked
 
-    return Campaign(
+    return checked(
+        Campaign,
         agent=forms.agent_of(agent, acquisition),
         scalarizer=forms.scalarizer_of(scalarizer) if scalarizer else None,
         budget=budget,

@@ -91,7 +91,7 @@ class DeepKernel:
         x = torch.from_numpy(self._patches(rows))
         networks = []
         for member in range(self._members):
-            network = _network(x.shape[1], torch.Generator().manual_seed(self._seed + 1000 * member))
+            network = _network(x.shape[1], torch.Generator().manual_seed((self._seed + 1000 * member) % 2**64))
             _train(network, x, y, noise, held_back(self._seed, len(y), member + 1))
             networks.append(network)
         with torch.no_grad():

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-NANOMETRES = {"pm": 1e-3, "å": 0.1, "Å": 0.1, "a": 0.1, "nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "m": 1e9}
-ELECTRONVOLTS = {"eV": 1.0, "ev": 1.0, "keV": 1e3, "kev": 1e3, "meV": 1e-3}
+from virtual_stem.units import electronvolts, nanometres
 
 
 class RecordingError(ValueError):
@@ -38,13 +37,13 @@ class Axis:
     @property
     def step_nm(self) -> float | None:
         """Size of a step in nm; None where the axis is no length."""
-        factor = NANOMETRES.get(self.units.strip()) or NANOMETRES.get(self.units.strip().lower())
+        factor = nanometres(self.units)
         return abs(self.scale) * factor if factor and self.scale and self.values is None else None
 
     @property
     def in_eV(self) -> Axis | None:
         """The same in eV; None where the axis is no energy."""
-        factor = ELECTRONVOLTS.get(self.units.strip())
+        factor = electronvolts(self.units)
         if factor is None:
             return None
         values = None if self.values is None else self.values * factor

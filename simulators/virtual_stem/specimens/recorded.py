@@ -126,8 +126,10 @@ def _squeezed(signal: Signal) -> Signal:
 
 
 def _energies(axis: Axis) -> Axis:
-    """The energies in eV; what has no units of energy is taken for such."""
-    in_eV = axis.in_eV or axis
+    """The energies in eV."""
+    in_eV = axis.in_eV
+    if in_eV is None:
+        raise ValueError(f"its last axis is in {axis.units[:40] or 'no units'!r}, not in eV; calibrate it first")
     return in_eV if in_eV.values is None else even(in_eV.values)
 
 
