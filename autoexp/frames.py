@@ -90,7 +90,7 @@ def checked_energy(energy: object) -> EnergyCalibration:
     """
     offset, scale = (_number(getattr(energy, name, None)) for name in ("offset", "scale"))
     if offset is None or scale is None or scale <= 0:
-        raise BadFrameError("The camera's energy scale is not usable: it must rise from channel to channel. Calibrate it.")
+        raise BadFrameError("The camera's energy scale is not usable, since it does not rise; calibrate it.")
     units = getattr(energy, "units", None)
     factor = electronvolts(units)
     if factor is None:

@@ -182,7 +182,7 @@ class PeakPosition(_Windowed):
         inside = np.flatnonzero(self._inside(energy_eV))
         smooth = _smooth(spectra[:, inside])
         top = smooth.argmax(axis=1)
-        return np.asarray(energy_eV[inside[0]] + (energy_eV[1] - energy_eV[0]) * (top + _parabola(smooth, top)))
+        return _energy_at(energy_eV[inside], top + _parabola(smooth, top))
 
     def describe(self) -> str:
         return f"peak position in {self._span()}"
@@ -198,14 +198,15 @@ class PeakWidth(_Windowed):
     kind: Literal["peak-width"] = "peak-width"
 
     def values(self, spectra: Spectra, energy_eV: Array) -> Array:
-        smooth = _smooth(spectra[:, self._inside(energy_eV)])
+        inside = self._inside(energy_eV)
+        smooth = _smooth(spectra[:, inside])
         smooth = smooth - smooth.min(axis=1, keepdims=True)
         half = smooth.max(axis=1) / 2
         top = smooth.argmax(axis=1)
-        step = energy_eV[1] - energy_eV[0]
-        return np.array(
-            [step * (_crossing(s, t, h, 1) + _crossing(s, t, h, -1)) for s, t, h in zip(smooth, top, half, strict=True)]
-        )
+        rows = list(zip(smooth, top, half, strict=True))
+        ends = (np.array([t + way * _crossing(s, t, h, way) for s, t, h in rows]) for way in (1, -1))
+        high, low = (_energy_at(energy_eV[inside], end) for end in ends)
+        return high - low
 
     def describe(self) -> str:
         return f"peak width in {self._span()}"
@@ -386,6 +387,11 @@ def _spread(values: Array) -> Array:
 
 def _smooth(spectra: Spectra) -> Array:
     return np.asarray(ndimage.gaussian_filter1d(np.asarray(spectra, dtype=float), 1.0, axis=1, mode="nearest"))
+
+
+def _energy_at(energy_eV: Array, channel: Array) -> Array:
+    """Energies at channels that need not be whole; the axis need not be even."""
+    return np.asarray(np.interp(channel, np.arange(len(energy_eV)), energy_eV))
 
 
 def _parabola(rows: Array, top: npt.NDArray[np.intp]) -> Array:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pathlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from autoexp.campaigns.formats import DatasetError, Raw, read
+from autoexp.campaigns.formats import DatasetError, Raw, read, read_image
 from autoexp.errors import PlanError
-from autoexp.patches import Candidates, check_image
+from autoexp.patches import Candidates, check_image, read_only
 from autoexp.plan import PatchSpec, Region
 from autoexp.scalarizers import Scalarizer, Scores
+from virtual_stem.recordings.dead_pixels import mended, mended_image
 
 MAX_CANDIDATES = 2_000_000
 BLOCK = 2000  # spectra that are scored at once
@@ -36,6 +38,7 @@ class Dataset:
         counts_per_electron: gain of the detector where counting noise is known, or None.
         note: what a reader should know, for example that there was no overview.
         regions: where a policy may measure.
+        dead: (n,) where nothing usable was recorded, so that no policy may measure there; None where there are none.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Dataset:
     counts_per_electron: float | None = None
     note: str = ""
     regions: tuple[Region, ...] = ()
+    dead: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -68,7 +72,10 @@ class Dataset:
         nudge = HALF_WAY / np.asarray(self.image.shape)
         positions = np.clip(self.positions + nudge, 0.0, 1.0)
         everywhere = np.ones(len(self), bool)
-        return Candidates(self.image, spec, positions, self.shape, everywhere).restricted(self.regions)
+        candidates = Candidates(self.image, spec, positions, self.shape, everywhere).restricted(self.regions)
+        if self.dead is None:
+            return candidates
+        return replace(candidates, allowed=read_only(candidates.allowed & ~self.dead))
 
     def score(self, scalarizer: Scalarizer | None) -> Scores:
         """Value and counting noise (n,), (n,) of every candidate.
@@ -76,6 +83,10 @@ class Dataset:
         Raises:
             PlanError: a scalarizer is missing, is not needed, or does not fit the energy axis.
         """
+        found = self._scored(scalarizer)
+        return found if self.dead is None else Scores(np.where(self.dead, np.nan, found.value), found.std)
+
+    def _scored(self, scalarizer: Scalarizer | None) -> Scores:
         if self.scalar is not None:
             if scalarizer is not None:
                 raise PlanError(f"{self.name} holds recorded values and no spectra: leave the scalarizer out.")
@@ -109,7 +120,7 @@ class Dataset:
         }
 
 
-def load(path: str | pathlib.Path, image: str | pathlib.Path | None = None) -> Dataset:
+def load(path: str | pathlib.Path, image: str | pathlib.Path | None = None, signals: Sequence[int] = ()) -> Dataset:
     """Read a dataset: a HyperSpy file, a Swift item (ndata, h5), or an npz in one of the two plain forms.
 
     The plain forms are ``image (H, W)``, ``spectra (h, w, E)`` and ``energy_eV (E,)``; or ``image (H, W)``,
@@ -118,15 +129,16 @@ def load(path: str | pathlib.Path, image: str | pathlib.Path | None = None) -> D
     Args:
         path: the file.
         image: file of the overview, where it is not in the first one.
+        signals: which of the signals in the file are meant, counted from 1, where there are several.
 
     Raises:
         DatasetError: the file cannot be used; the message says why.
         MissingDependencyError: a library that its format needs is not installed.
     """
     path = pathlib.Path(path)
-    raw = read(path)
+    raw = read(path, signals, with_image=image is None)
     if image is not None:
-        raw.image = _as_image(read(pathlib.Path(image)), image)
+        raw.image = read_image(pathlib.Path(image))
     return from_arrays(raw, name=path.stem, path=str(path))
 
 
@@ -146,7 +158,7 @@ def from_arrays(raw: Raw, name: str, path: str = "") -> Dataset:
 
 
 def _spectrum_image(raw: Raw, name: str, path: str) -> Dataset:
-    spectra = _numbers(raw.spectra, "spectra", name)
+    spectra = _real(raw.spectra, "spectra", name)
     if spectra.ndim != 3:
         raise DatasetError(f"{name}: spectra must have the shape (h, w, E); these have {spectra.shape}.")
     rows, columns, channels = spectra.shape
@@ -154,21 +166,27 @@ def _spectrum_image(raw: Raw, name: str, path: str) -> Dataset:
     if channels < 2:
         raise DatasetError(f"{name}: spectra need at least two channels; these have {channels}.")
     energy = _energy(raw.energy_eV, channels, name)
-    image, note = raw.image, raw.note
+    spectra, dead, notes = mended(spectra)
+    if dead.all():
+        raise DatasetError(f"{name}: every spectrum holds values that are NaN or infinite.")
+    image, notes = raw.image, [raw.note, *notes]
     if image is None:
         image = spectra.sum(axis=2, dtype=np.float64).astype(np.float32)
-        note = (note + " No overview was recorded: the sum of each spectrum stands in for one.").strip()
+        notes.append("No overview was recorded: the sum of each spectrum stands in for one.")
+    image, more = _mended_image(image, name)
+    note = " ".join(filter(None, [*notes, *more]))
     y, x = (np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns
     return Dataset(
         name=name,
         path=path,
-        image=_image(image, name),
+        image=image,
         positions=np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2),
         shape=(rows, columns),
         spectra=spectra.reshape(rows * columns, channels),
         energy_eV=energy,
         counts_per_electron=1.0 if _are_counts(spectra) else None,
         note=note,
+        dead=dead.ravel() if dead.any() else None,
     )
 
 
@@ -176,9 +194,9 @@ def _recorded_candidates(raw: Raw, name: str, path: str) -> Dataset:
     for what, array in (("image", raw.image), ("coords", raw.coords), ("scalar", raw.scalar)):
         if array is None:
             raise DatasetError(f"{name}: {what} is missing; recorded candidates need image, coords and scalar.")
-    image = _image(raw.image, name)
+    image, notes = _mended_image(raw.image, name)
     coords = _numbers(raw.coords, "coords", name).astype(float)
-    scalar = _numbers(raw.scalar, "scalar", name).astype(float)
+    scalar = _real(raw.scalar, "scalar", name).astype(float)
     if coords.ndim != 2 or coords.shape[1] != 2:
         raise DatasetError(f"{name}: coords must have the shape (n, 2); these have {coords.shape}.")
     if scalar.shape != (len(coords),):
@@ -195,7 +213,8 @@ def _recorded_candidates(raw: Raw, name: str, path: str) -> Dataset:
         positions=(coords + 0.5) / np.asarray(image.shape),
         shape=_grid_of(coords),
         scalar=scalar,
-        note=raw.note,
+        note=" ".join(filter(None, [raw.note, *notes])),
+        dead=~np.isfinite(scalar) if not np.isfinite(scalar).all() else None,
     )
 
 
@@ -212,28 +231,28 @@ def _grid_of(coords: npt.NDArray[np.float64]) -> tuple[int, int]:
     return (len(grid), columns) if even else (len(coords), 1)
 
 
-def _numbers(array: npt.NDArray[Any] | None, what: str, name: str) -> npt.NDArray[Any]:
+def _real(array: npt.NDArray[Any] | None, what: str, name: str) -> npt.NDArray[Any]:
     assert array is not None
     if array.dtype.kind not in "fiu":
         raise DatasetError(f"{name}: {what} must hold real numbers; it holds {array.dtype}.")
+    return array
+
+
+def _numbers(array: npt.NDArray[Any] | None, what: str, name: str) -> npt.NDArray[Any]:
+    array = _real(array, what, name)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = int((~np.isfinite(array)).sum())
         raise DatasetError(f"{name}: {what} holds {bad} values that are NaN or infinite.")
     return array
 
 
-def _image(image: npt.NDArray[Any] | None, name: str) -> npt.NDArray[np.floating[Any]]:
-    assert image is not None
+def _mended_image(image: npt.NDArray[Any] | None, name: str) -> tuple[npt.NDArray[np.floating[Any]], list[str]]:
+    """The overview, checked, and what was mended in it."""
+    found, notes = mended_image(_real(image, "image", name))
     try:
-        return check_image(image).astype(np.float32)
+        return check_image(found).astype(np.float32), notes
     except PlanError as error:
         raise DatasetError(f"{name}: {error}") from error
-
-
-def _as_image(raw: Raw, path: str | pathlib.Path) -> npt.NDArray[Any]:
-    if raw.image is None:
-        raise DatasetError(f"{path} holds no image; it holds {raw.found()}.")
-    return raw.image
 
 
 def _energy(energy: npt.NDArray[Any] | None, channels: int, name: str) -> npt.NDArray[np.float64]:

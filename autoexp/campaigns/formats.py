@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,8 @@ from autoexp.documents import shown
 from autoexp.errors import MissingDependencyError, PlanError
 from autoexp.text import clean
 from virtual_stem import recordings
-from virtual_stem.recordings import MissingLibraryError, RecordingError, Signal
+from virtual_stem.recordings import MissingLibraryError, Recording, RecordingError, Signal
+from virtual_stem.recordings.choice import choose, choose_image
 
 MAX_BYTES = 8 << 30
 
@@ -51,47 +54,68 @@ class Raw:
 NAMES = ("image", "spectra", "energy_eV", "coords", "scalar")
 
 
-def read(path: pathlib.Path) -> Raw:
-    """Read a file by its extension.
+def read(path: pathlib.Path, numbers: Sequence[int] = (), with_image: bool = True) -> Raw:
+    """Read a map of spectra and its overview, or recorded values, from a file by its extension.
+
+    Args:
+        path: the file.
+        numbers: which of the signals in it are meant, counted from 1; none for all.
+        with_image: whether its overview is wanted too.
 
     Raises:
-        DatasetError: it is missing, too large, damaged, or of no known form.
+        DatasetError: it is missing, too large, damaged, of no known form, or it is not clear what is meant.
         MissingDependencyError: a library that its format needs is not installed.
     """
+    found = _recording(path)
+    if not found.signals:
+        get = found.arrays.get
+        image = get("image") if with_image else None
+        return Raw(image, get("spectra"), get("energy_eV"), get("coords"), get("scalar"))
+    with _named(path):
+        choice = choose(found.signals, numbers, with_image)
+    image = None if choice.image is None else choice.image.data
+    energy = None if path.suffix.lower() == ".npy" else _energies(choice.cube, path)
+    return Raw(image, choice.cube.data, energy, note=" ".join(map(clean, choice.notes)))
+
+
+def read_image(path: pathlib.Path) -> npt.NDArray[Any]:
+    """Read an overview from a file of its own.
+
+    Raises:
+        DatasetError: see :func:`read`; or it holds no image, or several.
+        MissingDependencyError: a library that its format needs is not installed.
+    """
+    found = _recording(path)
+    if not found.signals:
+        if "image" not in found.arrays:
+            raise DatasetError(f"{shown(path)} holds no image; it holds {', '.join(found.arrays) or 'nothing known'}.")
+        return found.arrays["image"]
+    with _named(path):
+        return choose_image(found.signals).data
+
+
+def _recording(path: pathlib.Path) -> Recording:
     if not os.path.exists(path):
         raise DatasetError(f"There is no file {shown(path)}.")
     if path.suffix.lower() not in recordings.READERS:
         raise DatasetError(
-            f"{shown(path.name)} is of no known form: give npz, a Swift item (ndata, h5) or a HyperSpy file."
+            f"{shown(path.name)} is of no known form: give npz, a Swift item (ndata, ndata1, h5, nhdf) or a HyperSpy "
+            "file."
         )
     try:
-        found = recordings.read(path, MAX_BYTES)
+        return recordings.read(path, MAX_BYTES)
     except MissingLibraryError as error:
         raise MissingDependencyError(clean(str(error))) from error
     except RecordingError as error:
         raise DatasetError(clean(str(error))) from error
-    if not found.signals:
-        get = found.arrays.get
-        return Raw(get("image"), get("spectra"), get("energy_eV"), get("coords"), get("scalar"))
-    return _of_signals(found.signals, path)
 
 
-def _of_signals(signals: tuple[Signal, ...], path: pathlib.Path) -> Raw:
-    """The largest spectrum image, and the largest image as the overview."""
-    cubes = [s for s in signals if s.data.ndim == 3 and s.datum in (1, None)]
-    images = [s for s in signals if s.data.ndim == 2 and s.datum != 1]
-    cube = max(cubes, key=lambda s: s.data.size, default=None)
-    image = max(images, key=lambda s: s.data.size, default=None)
-    if cube is None and image is None:
-        shapes = ", ".join(str(s.data.shape) for s in signals[:5])
-        raise DatasetError(
-            f"{shown(path.name)} has the shape {shapes}; a spectrum image (h, w, E) or an image is needed."
-        )
-    raw = Raw(image=None if image is None else image.data)
-    if cube is not None:
-        raw.spectra = cube.data
-        raw.energy_eV = None if path.suffix.lower() == ".npy" else _energies(cube, path)
-    return raw
+@contextlib.contextmanager
+def _named(path: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except RecordingError as error:
+        raise DatasetError(clean(f"{shown(path.name)} cannot be used: {error}.")) from error
 
 
 def _energies(cube: Signal, path: pathlib.Path) -> npt.NDArray[np.float64]:
@@ -99,6 +123,7 @@ def _energies(cube: Signal, path: pathlib.Path) -> npt.NDArray[np.float64]:
     if axis is None:
         units = clean(cube.axes[-1].units, 40)
         raise DatasetError(
-            f"{shown(path.name)}: the last axis is not calibrated in eV, but in {units!r}; calibrate it first."
+            f"{shown(path.name)}: the last axis is not calibrated in eV, but in {units or 'no units'!r}; "
+            "calibrate it first."
         )
     return axis.at(cube.data.shape[-1])

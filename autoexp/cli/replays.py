@@ -27,6 +27,10 @@ Seeds = Annotated[int, typer.Option(min=1, help="Number of runs, each with its o
 FirstSeed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the first run.")]
 Patch = Annotated[int | None, typer.Option(min=2, max=512, help="Side of a patch, pixels of the overview.")]
 Image = Annotated[pathlib.Path | None, typer.Option(help="File of the overview, where it is not in the dataset.")]
+Signal = Annotated[
+    list[int] | None,
+    typer.Option(min=1, help="Number of the map or image that is meant, where a file holds several."),
+]
 InFlight = Annotated[int, typer.Option(min=0, max=64, help="Points not back yet when the next one is decided.")]
 
 
@@ -40,6 +44,7 @@ def replay(
     seed: FirstSeed = 0,
     patch: Patch = None,
     image: Image = None,
+    signal: Signal = None,
     in_flight: InFlight = 0,
     output: Annotated[
         pathlib.Path | None, typer.Option("--json", metavar="OUT", help="Write the runs as JSON here; - for stdout.")
@@ -58,7 +63,7 @@ def replay(
             _verify(dataset, reply, output)
             return
         campaign = _campaign(agent, acquisition, scalarizer, budget, seeds, seed, patch, in_flight)
-        result = _replayed(_load(dataset, image), campaign)
+        result = _replayed(_load(dataset, image, signal), campaign)
         _keep(result.to_json(), output, reply)
         if not reply.as_json:
             _tabulate([result.summary()], reply)
@@ -81,6 +86,7 @@ def compare(
     seed: FirstSeed = 0,
     patch: Patch = None,
     image: Image = None,
+    signal: Signal = None,
     in_flight: InFlight = 0,
     output: Annotated[pathlib.Path, typer.Option(help="Folder for table, page, image and runs.")] = pathlib.Path(
         "compare"
@@ -102,7 +108,7 @@ def compare(
                 _campaign(name, chosen, scalarizer, budget, seeds, seed, patch, in_flight)
                 for name, chosen in _policies(agent, acquisition)
             ]
-            data = _load(inputs[0], image)
+            data = _load(inputs[0], image, signal)
             found = [_replayed(data, campaign) for campaign in policies]
         else:
             raise PlanError("Give one dataset, or any number of JSON files written by: autoexp replay")
@@ -154,10 +160,10 @@ def _campaign(
     )
 
 
-def _load(dataset: pathlib.Path, image: pathlib.Path | None) -> Dataset:
+def _load(dataset: pathlib.Path, image: pathlib.Path | None, signals: list[int] | None) -> Dataset:
     from autoexp.campaigns import load
 
-    data = load(dataset, image)
+    data = load(dataset, image, signals or ())
     if data.note:
         messages().print(words(data.note))
     return data

@@ -214,7 +214,8 @@ class TestFiles:
     def test_a_folder_with_two_spectrum_images_is_ambiguous(self, tmp_path):
         write_npz(tmp_path / "a.npz", image=None)
         write_npz(tmp_path / "b.npz", image=None)
-        with pytest.raises(ValueError, match="2 spectrum images"):
+        both = r"2 maps of spectra: 1: a map of .* \(a\.npz\); 2: .*\(b\.npz\); name the one"
+        with pytest.raises(ValueError, match=both):
             make_specimen(str(tmp_path))
 
 

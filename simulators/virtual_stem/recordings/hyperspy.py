@@ -28,6 +28,7 @@ from virtual_stem.recordings.signals import (
     RecordingError,
     Room,
     Signal,
+    in_line,
     require_real,
 )
 
@@ -54,7 +55,20 @@ def _signal(group: Any, room: Room) -> Signal:
     axes = [_axis(group[f"axis-{k}"], room) for k in range(dataset.ndim)]
     measured = [bool(hdf5.attribute(group[f"axis-{k}"], "navigate", k < dataset.ndim - 1)) for k in range(dataset.ndim)]
     order = sorted(range(dataset.ndim), key=lambda k: not measured[k])
-    return Signal(hdf5.read(dataset, room).transpose(order), tuple(axes[k] for k in order), measured.count(False))
+    return Signal(
+        hdf5.read(dataset, room).transpose(order),
+        tuple(axes[k] for k in order),
+        measured.count(False),
+        in_line(_about(group, "General", "title")),
+        in_line(_about(group, "Signal", "signal_type")),
+    )
+
+
+def _about(group: Any, part: str, name: str) -> Any:
+    """What the metadata of a signal say; None where they say nothing."""
+    found = group.get("metadata")
+    found = found.get(part) if found is not None and hasattr(found, "get") else None
+    return hdf5.attribute(found, name, None) if found is not None and hasattr(found, "attrs") else None
 
 
 def _axis(group: Any, room: Room) -> Axis:
@@ -91,7 +105,9 @@ def _loaded(signal: Any, room: Room) -> Signal:
     require_real(signal.data.dtype)
     room.take(int(np.prod([int(n) for n in signal.data.shape], dtype=object)) * signal.data.dtype.itemsize)
     axes = sorted(signal.axes_manager._axes, key=lambda axis: axis.index_in_array)
-    return Signal(np.asarray(signal.data), tuple(_of(axis) for axis in axes), signal.axes_manager.signal_dimension)
+    name, kind = (signal.metadata.get_item(item, "") for item in ("General.title", "Signal.signal_type"))
+    dimensions = signal.axes_manager.signal_dimension
+    return Signal(np.asarray(signal.data), tuple(map(_of, axes)), dimensions, in_line(name), in_line(kind))
 
 
 def _of(axis: Any) -> Axis:

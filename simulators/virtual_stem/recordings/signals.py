@@ -63,11 +63,17 @@ class Signal:
         axes: one for each dimension.
         datum: how many of the last dimensions belong to one measurement: 1 for spectra, 2 for images; None where the
             file does not say.
+        name: its title in the file.
+        kind: what was measured, as HyperSpy and Swift call it: EELS, EDS_TEM …; empty where the file does not say.
+        sequence: whether the first dimension is time: the same thing one time after the other.
     """
 
     data: npt.NDArray[Any]
     axes: tuple[Axis, ...]
     datum: int | None = None
+    name: str = ""
+    kind: str = ""
+    sequence: bool = False
 
     def __post_init__(self) -> None:
         require_real(self.data.dtype)
@@ -111,6 +117,13 @@ def require_real(dtype: np.dtype[Any]) -> None:
         raise RecordingError("it holds Python objects (as allow_pickle would let in), which are never loaded")
     if dtype.kind not in "iuf":
         raise RecordingError(f"it holds {dtype!s:.40} instead of real numbers")
+
+
+def in_line(text: object) -> str:
+    """Text of a file as it can be shown in a sentence; empty where it is none."""
+    if not isinstance(text, str):
+        return ""
+    return "".join(c if c.isprintable() else " " for c in text[:60]).strip()
 
 
 def in_words(size: int) -> str:

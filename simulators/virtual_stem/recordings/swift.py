@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from virtual_stem.recordings import arrays, hdf5
 from virtual_stem.recordings.access import open_file, open_member, open_zip, parse_properties, read_properties
-from virtual_stem.recordings.signals import Axis, Recording, RecordingError, Room, Signal
+from virtual_stem.recordings.signals import Axis, Recording, RecordingError, Room, Signal, in_line
 
 DATUM = "datum_dimension_count"
 
@@ -38,7 +38,12 @@ def read_items(file: Any, room: Room) -> Recording:
 def _signal(data: npt.NDArray[Any], properties: dict[str, Any]) -> Signal:
     found = _calibrations(properties) or [{}] * data.ndim
     datum = next((place[DATUM] for place in _places(properties) if type(place.get(DATUM)) is int), None)
-    return Signal(data, tuple(_axis(calibration) for calibration in found), datum)
+    sequence = any(place.get("is_sequence") is True for place in _places(properties))
+    about = properties.get("metadata")
+    source = about.get("hardware_source") if isinstance(about, dict) else None
+    kind = source.get("signal_type") if isinstance(source, dict) else None
+    axes = tuple(_axis(calibration) for calibration in found)
+    return Signal(data, axes, datum, in_line(properties.get("title")), in_line(kind), sequence)
 
 
 def _axis(calibration: dict[str, Any]) -> Axis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import stat
 
@@ -42,7 +43,8 @@ def _read_folder(path: pathlib.Path) -> list[Signal]:
         raise RecordingError(f"{path.name} holds {len(there)} files of data; name one of them.")
     found: list[Signal] = []
     for file in sorted(there):
-        found += _read_file(file, MAX_BYTES - sum(signal.data.nbytes for signal in found))
+        read = _read_file(file, MAX_BYTES - sum(signal.data.nbytes for signal in found))
+        found += [dataclasses.replace(signal, name=signal.name or file.name) for signal in read]
     return found
 
 
@@ -69,10 +71,10 @@ def _of_arrays(recording: Recording) -> list[Signal]:
     if not pixel.item() > 0:
         raise RecordingError(f"pixel_nm must be a length above 0, not {pixel.item():g}")
     step = Axis(scale=float(pixel.item()), units="nm")
-    signals = [Signal(spectra, (step, step, even(energy)))]
+    signals = [Signal(spectra, (step, step, even(energy)), datum=1)]
     if "image" in arrays:
         image = arrays["image"]
-        signals.append(Signal(image, tuple(Axis() for _ in image.shape)))
+        signals.append(Signal(image, tuple(Axis() for _ in image.shape), datum=2))
     return signals
 
 

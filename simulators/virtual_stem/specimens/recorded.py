@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from virtual_stem.recordings import Axis, Signal
+from virtual_stem.recordings import Axis
+from virtual_stem.recordings.choice import choose
+from virtual_stem.recordings.dead_pixels import mended, mended_image
 from virtual_stem.specimen import Array, EnergyAxis, Goal, Specimen, View
 from virtual_stem.specimens.files import even, read_signals
 
@@ -83,25 +85,26 @@ class RecordedSpecimen(Specimen):
         self.view = View(fov_nm=self.size_nm, pixels=pixels)
 
     @classmethod
-    def read(cls, path: pathlib.Path) -> RecordedSpecimen:
+    def read(cls, path: pathlib.Path, number: int | None = None) -> RecordedSpecimen:
         """Read a file (.npz, .hspy, .ndata, .h5 and others), or a folder with a spectrum image and its overview.
+
+        Args:
+            path: where it lies.
+            number: which of the signals in it is the spectrum image, counted from 1; None where that is clear.
 
         Raises:
             ValueError: it cannot be read, or holds no or more than one spectrum image; the message says so.
         """
-        signals = [_squeezed(signal) for signal in read_signals(path)]
-        cubes = [s for s in signals if s.data.ndim == 3 and s.datum != 2]
-        images = [s for s in signals if s.data.ndim == 2 and s.datum != 1]
-        if len(cubes) != 1 or len(images) > 1:
-            raise ValueError(
-                f"{path.name} holds {len(cubes)} spectrum images and {len(images)} images; "
-                "one spectrum image is wanted, and one overview at most."
-            )
-        cube = cubes[0]
-        steps = [axis.step_nm or 1.0 for axis in cube.axes[:2]]
-        image = images[0].data if images else None
         try:
-            return cls(cube.data, _energies(cube.axes[2]), (steps[0], steps[1]), image, path.name)
+            signals = read_signals(path)
+            how = f"name the one that is meant, as {path.name}#1"
+            choice = choose(signals, () if number is None else (number,), how=how)
+            cube, image = choice.cube, choice.image
+            steps = [axis.step_nm or 1.0 for axis in cube.axes[:2]]
+            spectra, _, notes = mended(cube.data)
+            overview, more = (None, []) if image is None else mended_image(image.data)
+            about = " ".join([path.name, *(f"({note.rstrip('.')})" for note in (*notes, *more))])
+            return cls(spectra, _energies(cube.axes[2]), (steps[0], steps[1]), overview, about)
         except ValueError as error:
             raise ValueError(f"{path.name} cannot be used: {error}") from error
 
@@ -117,12 +120,6 @@ class RecordedSpecimen(Specimen):
         counts = (1 - fy) * ((1 - fx) * self._spectra[y, x] + fx * self._spectra[y, x1])
         counts += fy * ((1 - fx) * self._spectra[y1, x] + fx * self._spectra[y1, x1])
         return _resampled(counts, self.axis.energy_eV, np.asarray(energy_eV)) / self.axis.dispersion_eV
-
-
-def _squeezed(signal: Signal) -> Signal:
-    """The signal without dimensions of length one."""
-    kept = [k for k, length in enumerate(signal.data.shape) if length != 1]
-    return Signal(signal.data.squeeze(), tuple(signal.axes[k] for k in kept), signal.datum)
 
 
 def _energies(axis: Axis) -> Axis:
