@@ -9,7 +9,6 @@ import contextlib
 import functools
 import math
 import time
-import weakref
 from collections.abc import Callable, Mapping
 
 from autoexp.errors import GateClosedError, InstrumentError, LimitError, ReadbackError
@@ -30,7 +29,11 @@ LAGS_S = (0.1, 0.2, 0.4)
 PUT_BACK_S = 120.0
 """Time that putting back takes, at most."""
 
+BORN_S = time.monotonic()
+"""Another process may have moved any control until this one began."""
+
 OnMove = Callable[[str, float, float], None]
+Clock = Callable[[], float]
 
 
 class Controls:
@@ -58,7 +61,7 @@ class Controls:
         site: SiteLimits,
         user: UserLimits,
         on_move: OnMove,
-        clock: Callable[[], float],
+        clock: Clock,
         sleep: Callable[[float], None],
     ):
         self.site = site
@@ -69,7 +72,7 @@ class Controls:
         self._clock = clock
         self._sleep = sleep
         self._found: dict[str, float] = {}
-        self._last_move_s = _moved_before(instrument)
+        self._last_move_s = _moved_before(instrument, clock)
 
     @property
     def found(self) -> dict[str, float]:
@@ -160,7 +163,7 @@ class Controls:
             raise LimitError(fault)
         self._gate.require()
         self._on_move(name, now, value)
-        self._gate.send(lambda: self._instrument.set(name, value), f"setting {name}")
+        self._gate.send(lambda: self._instrument.set(name, value), f"setting {name}", moves=True)
         self._last_move_s[name] = self._clock()
         self._rest(limits.settle_s)
         if not any(_close(self.value(name), value, limits.readback_tolerance) for _ in range(2)):
@@ -271,8 +274,9 @@ class Controls:
         change = abs(value - now)
         if limits.step is not None and not change <= limits.step * (1 + slack):
             return f"{name} would change by {change:g} at once; at most {limits.step:g} is allowed."
-        if limits.rate is not None and name in self._last_move_s:
-            elapsed = self._clock() - self._last_move_s[name]
+        moved_s = self._moved_s(name)
+        if limits.rate is not None and moved_s is not None:
+            elapsed = self._clock() - moved_s
             if not change <= limits.rate * elapsed:
                 return f"{name} would change by {change:g} within {elapsed:.3g} s; wait and ask again."
         return "" if math.isfinite(change) else f"{name} reads {now!r}, which is no number."
@@ -297,10 +301,15 @@ class Controls:
         return self._gate.send_back(lambda: self._read(name), f"reading {name}")
 
     def _await_rate(self, name: str, change: float, limits: ControlLimits) -> None:
-        if limits.rate is None or name not in self._last_move_s or not math.isfinite(change):
+        moved_s = self._moved_s(name)
+        if limits.rate is None or moved_s is None or not math.isfinite(change):
             return
-        ready_s = self._last_move_s[name] + change / limits.rate * (1 + 1e-9)
+        ready_s = moved_s + change / limits.rate * (1 + 1e-9)
         self._rest(min(ready_s - self._clock(), PUT_BACK_S))
+
+    def _moved_s(self, name: str) -> float | None:
+        """When a control was last moved, as far as is known; None where that tells nothing of the clock."""
+        return self._last_move_s.get(name, BORN_S if self._clock is time.monotonic else None)
 
     def _rest(self, seconds: float) -> None:
         """Wait; no longer than until the gate is closed, save for what is put back behind it."""
@@ -311,15 +320,12 @@ class Controls:
             self._gate.heard_s = time.monotonic()
 
 
-_moves: weakref.WeakKeyDictionary[Instrument, dict[str, float]] = weakref.WeakKeyDictionary()
+_moves: dict[tuple[str, Clock], dict[str, float]] = {}
 
 
-def _moved_before(instrument: Instrument) -> dict[str, float]:
-    """When each control of an instrument was last moved: whoever takes it over next keeps to the rates as well."""
-    try:
-        return _moves.setdefault(instrument, {})
-    except TypeError:  # one of which nothing can be remembered
-        return {}
+def _moved_before(instrument: Instrument, clock: Clock) -> dict[str, float]:
+    """When each control of an instrument was last moved, by whoever had it: the next one keeps to the rates as well."""
+    return _moves.setdefault((instrument.identity.key, clock), {})
 
 
 def _steps(way: float, step: float | None) -> float:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autoexp import events as ev
-from autoexp.account import Exposure
+from autoexp.account import LONGER, Exposure
 from autoexp.agent import Prediction
 from autoexp.commands import CommandQueue
 from autoexp.decider import Decider, Decision
@@ -121,6 +121,7 @@ class Engine:
                 beam_current_pA=beam_current_pA,
                 on_move=lambda name, now, value: self._recorder.append(ev.Moving(name=name, before=now, value=value)),
                 on_expose=self._expose,
+                on_longer=self._settle,
             )
             self._lock = InstrumentLock(instrument.identity, holder, lock_folder)
             undo.pop_all()
@@ -132,6 +133,8 @@ class Engine:
         self._decider: Decider | None = None
         self._thread: threading.Thread | None = None
         self._bad_frames = 0
+        self._longest_s: dict[str, float] = {}
+        self._ask_first = ""
         self._dark_since: float | None = None
         self._final_status: Status | None = None
         self.prediction: Prediction | None = None
@@ -313,6 +316,17 @@ class Engine:
         """Write an image or a frame down before it is taken."""
         self._recorder.append(ev.ExposureBegun.model_validate(vars(exposure)))
 
+    def _settle(self, taken: Exposure, asked_s: float) -> None:
+        """Write down that an image took longer than was asked for; much longer, and somebody has to say go on."""
+        told = {"what": taken.what, "exposure_s": taken.exposure_s, "dose_e": taken.dose_e}
+        self._recorder.append(ev.ExposureSettled.model_validate(told))
+        if taken.exposure_s > LONGER * max(asked_s, self._longest_s.get(taken.what, 0.0)):
+            self._longest_s[taken.what] = taken.exposure_s  # whoever resumes has seen it
+            self._ask_first = (
+                f"The device says that an image ({taken.what}) took {taken.exposure_s:g} s instead of {asked_s:g} s; "
+                "that dose is counted."
+            )
+
     def _align_first(self) -> None:
         """Align the beam before the overview; where a run is resumed, look soon whether it still is."""
         interrupted = self.state.aligning or bool(self.state.displaced)
@@ -324,10 +338,14 @@ class Engine:
 
     def _until_kept(self, keep: Callable[[], bool]) -> None:
         """Before the run goes on: try what has to be, again whenever somebody has helped and resumes."""
-        while not self._kept(keep):
-            while self.state.phase in WAITING:
-                self._wait()
-            self._recorder.enter("preparing")
+        while True:
+            self._obey()
+            if self.state.phase in WAITING:
+                while self.state.phase in WAITING:
+                    self._wait()
+                self._recorder.enter("preparing")
+            if self._kept(keep):
+                return
 
     @property
     def _settings(self) -> Settings:
@@ -390,6 +408,10 @@ class Engine:
             return None
         looks = len(self.state.looks)
         if not self._kept(lambda: self._upkeep.look(self.state.exposures, self._since_overview_s)):
+            return None
+        if self._ask_first:
+            reason, self._ask_first = self._ask_first, ""
+            self._recorder.enter("suspended", f"{reason} {RESUME}")
             return None
         assert self._decider is not None
         if len(self.state.looks) > looks:
@@ -555,7 +577,7 @@ class Engine:
     def _obey_verb(self, verb: ev.Verb) -> None:
         phase = self.state.phase
         refused = None
-        if verb == "pause" and phase != "running":
+        if verb == "pause" and phase not in ("preparing", "running"):
             refused = f"only a running experiment can pause; this one is {phase}"
         if verb == "resume" and phase not in WAITING:
             refused = f"only a paused experiment can resume; this one is {phase}"
@@ -653,7 +675,8 @@ class Engine:
         if end.ending != "halted":
             stood_s = self._guardian.account.moved_on(time.monotonic())
             self._recorder.append(ev.Restored(problems=problems, stood_s=stood_s))
-        reason = "; ".join([end.reason, *problems])
+        late = [f"{what} had not returned" for what in self._guardian.unreturned]
+        reason = "; ".join(dict.fromkeys([end.reason, *problems, *late]))
         ending: ev.Ending = "faulted" if problems and end.ending != "halted" else end.ending
         if end.final:
             self._recorder.append(ev.Finished(ending=ending, reason=reason))

@@ -14,8 +14,9 @@ from autoexp.plan import Acquisition, AgentSpec, AlignmentSpec, Budget, Fraction
 from autoexp.scalarizers import Scalarizer
 from autoexp.text import clean, clean_tree
 
-FORMAT_VERSION = 2
-"""Of journals. 2 pays for every exposure before it begins (``exposure-begun``); 1 is read as before."""
+FORMAT_VERSION = 3
+"""Of journals. 2 pays for every exposure before it begins (``exposure-begun``). 3 says what an image took that was
+exposed for longer than was asked for (``exposure-settled``). Those before are read as ever."""
 
 Phase = Literal["idle", "preparing", "running", "paused", "suspended", "finishing", "faulted"]
 Verb = Literal["start", "pause", "resume", "stop", "abort", "halt"]
@@ -170,6 +171,21 @@ class ExposureBegun(_Event):
     exposure_s: Seconds
     dose_e: Electrons
     stood_s: Seconds = 0.0
+
+
+class ExposureSettled(_Event):
+    """An image took longer than was asked for, as the device tells, whether or not it can be used.
+
+    Attributes:
+        what: which kind of exposure.
+        exposure_s: how long it took.
+        dose_e: electrons that it has put into the specimen, in the place of those that were paid for beforehand.
+    """
+
+    type: Literal["exposure-settled"] = "exposure-settled"
+    what: Literal["overview", "drift", "frame"]
+    exposure_s: Seconds
+    dose_e: Electrons
 
 
 class Prepared(_Event):
@@ -422,6 +438,7 @@ Event = Annotated[
     Started
     | Snapshot
     | ExposureBegun
+    | ExposureSettled
     | Prepared
     | SpectraOpened
     | Decided

@@ -156,7 +156,7 @@ def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if isinstance(array, np.ma.MaskedArray):
         array = np.where(np.ma.getmaskarray(array), np.nan, np.ma.getdata(array))
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(array, dtype=np.float32)
+        return np.array(array, dtype=np.float32)  # a copy: a driver may fill its own again and again
 
 
 def _kind(thing: object) -> str:

@@ -6,11 +6,10 @@ wants to end it: an abort closes the gate, is told to the instrument, and gives 
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from autoexp.errors import AutoexpError, FrameTimeoutError, GateClosedError, InstrumentError
 from autoexp.threads import Call, Worker, tamed
@@ -23,8 +22,6 @@ GRACE_S = 0.8
 """So long after an abort what is in flight may take to end."""
 RETURN_S = 1.8
 """So long after an abort the instrument is given back, or what could not be is named."""
-ENDINGS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
-"""What a driver may raise that would end a thread or a program, and is no more than a failure of the device."""
 
 
 class Gate:
@@ -43,6 +40,7 @@ class Gate:
         self._hung = False
         self._closed_s = 0.0
         self._due_s: float | None = None
+        self._left: list[tuple[Call[Any], str, bool]] = []
         self.heard_s = time.monotonic()
 
     @property
@@ -94,6 +92,14 @@ class Gate:
         self._ending = self._ended = True
         self._worker.leave()
 
+    def left_behind(self, moves: bool) -> list[str]:
+        """Commands, in words, for which nobody waits any more and that have not returned: they may still act.
+
+        Args:
+            moves: True for those that move something, False for all others.
+        """
+        return [what for call, what, moved in self._left if moved == moves and not call.wait(0)]
+
     def require(self) -> None:
         """Refuse once it is closed, or the instrument is being given back.
 
@@ -109,13 +115,14 @@ class Gate:
         """So much of a wait, for something that restores the instrument, there is time for after an abort."""
         return max(0.0, min(wanted_s, RETURN_S - self.closed_for_s)) if self.is_closed else wanted_s
 
-    def send(self, command: Callable[[], T], what: str, expected_s: float = 0.0) -> T:
+    def send(self, command: Callable[[], T], what: str, expected_s: float = 0.0, *, moves: bool = False) -> T:
         """Carry a command out, and wait for what comes of it.
 
         Args:
             command: what to do with the instrument.
             what: the same in words, for messages.
             expected_s: how long it takes if all is well.
+            moves: whether it moves a control.
 
         Raises:
             GateClosedError: the gate is closed, or was closed meanwhile and the instrument does not answer.
@@ -126,10 +133,10 @@ class Gate:
         try:
             while not call.wait(POLL_S):
                 if self.closed_for_s > GRACE_S or self.is_halted:
-                    self._worker.leave()
+                    self._leave(call, what, moves)
                     raise GateClosedError(f"The run was ended; {what} had not returned.")
                 if self.late:
-                    self._worker.leave()
+                    self._leave(call, what, moves)
                     raise FrameTimeoutError(f"The instrument did not return from {what}; does it still answer?")
         finally:
             self._due_s = None
@@ -160,25 +167,36 @@ class Gate:
         left_s = RETURN_S - self.closed_for_s if self.is_closed else 2 * COMMAND_S
         if self._hung and self.is_closed and left_s <= 0 and not last:
             raise InstrumentError("the instrument does not answer")
-        call = self._begin(command, 0.0)
-        patience_s = min(COMMAND_S, max(0.1, left_s if last else left_s / 2))
-        until_s = time.monotonic() + patience_s
+        call, begun_s = self._begin(command, 0.0), time.monotonic()
         try:
             while not call.wait(POLL_S):
                 if self.is_halted:
                     raise GateClosedError("all was halted")
-                if time.monotonic() > until_s:
+                if time.monotonic() > self._until_s(begun_s, last):
                     self._hung = True
-                    raise InstrumentError(f"{what} had not returned after {patience_s:.1f} s")
+                    raise InstrumentError(f"{what} had not returned after {time.monotonic() - begun_s:.1f} s")
         except (GateClosedError, InstrumentError):
-            self._worker.leave()
+            self._leave(call, what, moves=False)  # who asked says so
             raise
         finally:
             self._due_s = None
             self.heard_s = time.monotonic()
         return call.result()
 
+    def _until_s(self, begun_s: float, last: bool) -> float:
+        """Until when to wait for a command that restores the instrument; an abort meanwhile shortens that."""
+        if not self.is_closed:
+            return begun_s + COMMAND_S
+        hurried_s = max(begun_s, self._closed_s)
+        left_s = self._closed_s + RETURN_S - hurried_s
+        return hurried_s + min(COMMAND_S, max(0.1, left_s if last else left_s / 2))
+
+    def _leave(self, call: Call[Any], what: str, moves: bool) -> None:
+        """Wait for a command no longer; what it does afterwards is not under control."""
+        self._worker.leave()
+        self._left.append((call, what, moves))
+
     def _begin(self, command: Callable[[], T], expected_s: float) -> Call[T]:
         self.heard_s = time.monotonic()
         self._due_s = self.heard_s + COMMAND_S + 1.5 * expected_s
-        return self._worker.begin(tamed(command, ENDINGS))
+        return self._worker.begin(tamed(command))

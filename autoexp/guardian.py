@@ -54,6 +54,8 @@ class Guardian:
         on_move: told of a control, its value and the one it is about to be given, before each move; if it raises,
             nothing moves, save where something is put back.
         on_expose: told of each exposure before it begins; if it raises, nothing is exposed, and nothing paid.
+        on_longer: told of an image that took longer than was asked for, as the device tells, and of the time that was
+            asked for, s.
         clock: monotonic seconds.
         sleep: waits.
 
@@ -73,6 +75,7 @@ class Guardian:
         beam_current_pA: float | None = None,
         on_move: Callable[[str, float, float], None] = _nothing,
         on_expose: Callable[[Exposure], None] = _nothing,
+        on_longer: Callable[[Exposure, float], None] = _nothing,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ):
@@ -84,6 +87,7 @@ class Guardian:
         self._gate = Gate()
         self._controls = Controls(instrument, self._gate, site, user or UserLimits(), on_move, clock, sleep)
         self._on_expose = on_expose
+        self._on_longer = on_longer
         self._clock = clock
         self._opened = False
         self._restoring = threading.Lock()
@@ -125,6 +129,11 @@ class Guardian:
     def is_closed(self) -> bool:
         """Whether nothing more is to reach the instrument but what restores it."""
         return self._gate.is_closed
+
+    @property
+    def unreturned(self) -> list[str]:
+        """What nobody waits for any more, moves aside, and has not returned, in words: it may still act."""
+        return self._gate.left_behind(moves=False)
 
     def dose_of(self, exposure_s: float) -> float:
         """Electrons of an exposure; zero where the current is not known."""
@@ -223,12 +232,15 @@ class Guardian:
             return ["nothing was put back, since all was halted"]
         if self._aborting is not None:
             self._aborting.wait(ABORT_S)  # or it would hit whoever has the instrument next
+        waiting = self._gate.left_behind(moves=True)
         problems = self._controls.put_back()
+        if len(self._gate.left_behind(moves=True)) < len(waiting):  # it may have acted meanwhile
+            problems = self._controls.put_back()
         if self._opened:
             self._opened = False
             problems += self._close()
         self._gate.end()
-        return problems
+        return problems + [f"{what} had not returned and may still act" for what in self._gate.left_behind(moves=True)]
 
     def _close(self) -> list[str]:
         try:
@@ -467,7 +479,10 @@ class Guardian:
         finally:
             self.account.stand(self._clock())
         if isinstance(taken, Overview | Spectrum | CameraFrame):  # of anything else nothing is known
-            self.account.settle(exposure_s, checked_exposure(told_seconds(taken.exposed_s), exposure_s))
+            took_s = checked_exposure(told_seconds(taken.exposed_s), exposure_s)
+            self.account.settle(exposure_s, took_s)
+            if took_s > exposure_s and begin is None:
+                self._on_longer(Exposure(what, took_s, self.account.last_e, 0.0), exposure_s)
         return checked(taken)
 
     def _pay(

@@ -67,7 +67,6 @@ class Recorder:
         except BaseException:
             self._log.close()
             raise
-        self._predictions = {r.event.array.file for r in self.records if isinstance(r.event, ev.Predicted)}
         self.waited_s = 0.0
         self.score_hung = ""
         self.status: Status = status_of(self.state)
@@ -122,7 +121,7 @@ class Recorder:
         frame = overview.frame
         self.append(
             ev.Prepared(
-                overview=self._log.save_array("overview", image),
+                overview=self._log.save_array(self._free_name("overview"), image),
                 shape=(image.shape[0], image.shape[1]),
                 fov_nm=frame.fov_nm if frame else None,
                 center_nm=frame.center_nm if frame else (0.0, 0.0),
@@ -237,9 +236,7 @@ class Recorder:
     def prediction(self, prediction: Prediction) -> None:
         """Save a prediction of the whole field; none that was saved before is replaced, be it after as many points."""
         array = np.stack([prediction.mean, prediction.std]).astype(np.float32)
-        name = f"prediction-{prediction.after:06d}"
-        names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
-        ref = self._log.save_array(next(n for n in names if f"{n}.npy" not in self._predictions), array)
+        ref = self._log.save_array(self._free_name(f"prediction-{prediction.after:06d}"), array)
         known = prediction.evidence
         self.append(
             ev.Predicted(
@@ -250,7 +247,11 @@ class Recorder:
                 shares=dict(known.shares) if known else {},
             )
         )
-        self._predictions.add(ref.file)
+
+    def _free_name(self, name: str) -> str:
+        """A name for an array under which none lies yet: one of which only lost events tell is kept as well."""
+        names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
+        return next(free for free in names if not os.path.lexists(self.folder / f"{free}.npy"))
 
     @property
     def axis(self) -> EnergyCalibration | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from autoexp import events as ev
 from autoexp.errors import RunLogError
 from autoexp.journal import EVENTS, Journal, read_journal
-from autoexp.lost_events import ASIDE, record_of, records_aside
+from autoexp.lost_events import ASIDE, heading, paid_for, record_of, records_aside
 from autoexp.run_reader import SPECTRA, record_count
 from autoexp.safe_files import BLOCK_BYTES, open_regular, remove_left_over, sync_folder
 
@@ -60,6 +60,7 @@ def _set_aside(folder: pathlib.Path, journal: Journal) -> None:
         open_regular(folder / EVENTS, os.O_RDWR) as file,
         open_regular(folder / ASIDE, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as aside,
     ):
+        aside.write(heading(paid_for(journal.records)))
         file.seek(journal.good_bytes)
         shutil.copyfileobj(file, aside, BLOCK_BYTES)
         aside.flush()

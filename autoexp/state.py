@@ -202,6 +202,12 @@ def _(event: ev.ExposureBegun, state: RunState) -> Changes:
 
 
 @_meaning.register
+def _(event: ev.ExposureSettled, state: RunState) -> Changes:
+    settled = _settled(state, event.what, event.dose_e)
+    return {**settled, "paid": {**settled["paid"], event.what: event.dose_e}}
+
+
+@_meaning.register
 def _(event: ev.Prepared, state: RunState) -> Changes:
     _require_going(state, event)
     if state.points:

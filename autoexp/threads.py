@@ -55,20 +55,15 @@ class Call(Generic[T]):
         return self._result[0]
 
 
-def tamed(call: Callable[[], T], kinds: tuple[type[BaseException], ...] = (BaseException,)) -> Callable[[], T]:
-    """A call of somebody's code, in which what would end the program, as ``SystemExit`` does, is a mere error.
-
-    Args:
-        call: what to do.
-        kinds: of errors that are made mere ones.
-    """
+def tamed(call: Callable[[], T]) -> Callable[[], T]:
+    """A call of somebody's code, in which what would end the program, as ``SystemExit`` does, is a mere error."""
 
     def work() -> T:
         try:
             return call()
         except Exception:
             raise
-        except kinds as error:
+        except BaseException as error:
             raise RuntimeError(f"it raised {type(error).__name__}") from error
 
     return work

@@ -89,6 +89,7 @@ def close_unfinished(folder: pathlib.Path, ending: ev.Ending) -> None:
     try:
         if recorder.state.finished is not None:
             raise RunLogError(f"The run {folder} has ended already.")
+        recorder.count_lost()
         for point in recorder.state.pending:
             exposed = point.status == "exposing"
             dose = _exposure_dose(recorder.state, point) if exposed else 0.0

@@ -40,6 +40,12 @@ def instrument(microscope):
     return FaultyInstrument(DirectInstrument(microscope))
 
 
+@pytest.fixture(autouse=True)
+def no_moves_before(monkeypatch):
+    """The virtual microscope of each test is another one, though all have one name: none was moved before."""
+    monkeypatch.setattr("autoexp.controls._moves", {})
+
+
 @pytest.fixture
 def locks(tmp_path) -> pathlib.Path:
     """A folder for instrument locks of this test alone."""

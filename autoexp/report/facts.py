@@ -182,7 +182,7 @@ def gather(folder: str | pathlib.Path) -> Facts:
     problems: list[str] = []
     if reader.damaged_bytes:
         problems.append(f"The last {reader.damaged_bytes:,} bytes of the log are damaged and were left out.")
-    if lost := str(reader.lost):
+    if (lost := str(reader.lost)) and lost not in state.warnings:
         problems.append(lost)
     damaged = tuple(reader.damaged_points(state))
     problems += [left_out(damaged)] if damaged else []

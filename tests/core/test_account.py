@@ -14,16 +14,19 @@ import pytest
 from helpers import Stepper, plan, run, until
 
 from autoexp import events as ev
+from autoexp import gate
 from autoexp.account import Account, usable_current
 from autoexp.engine import Engine
 from autoexp.errors import BadFrameError, GateClosedError, InstrumentError
 from autoexp.guardian import Guardian
+from autoexp.instrument import Overview
 from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import (
     ELECTRONS_PER_PICOAMPERE_SECOND,
     AlignmentSpec,
     AlignmentStage,
     Budget,
+    DeepKernelAgent,
     DriftCheck,
     FrameSpec,
     SpectrumSpec,
@@ -32,6 +35,7 @@ from autoexp.report.facts import gather
 from autoexp.runlog import EVENTS, RunReader
 from autoexp.state import fold
 from autoexp.testing import DirectInstrument, FaultyInstrument
+from autoexp.unfinished import close_unfinished
 from virtual_stem.microscope import VirtualMicroscope
 
 BEAM_PA = 50.0
@@ -74,7 +78,8 @@ class Witness(FaultyInstrument):
 
 
 @pytest.fixture
-def witness(plasmonic):
+def witness(plasmonic, monkeypatch):
+    monkeypatch.setattr(gate, "tamed", lambda call: call)  # nothing of the program survives the end of its process
     return Witness(plasmonic)
 
 
@@ -393,5 +398,83 @@ def test_every_line_of_the_journal_may_be_damaged_and_the_dose_still_counts(plas
         resumed = killed(None, second, folder, locks)
         assert resumed.status.ending == "completed"
         assert any("damaged" in warning for warning in resumed.state.warnings)
-        assert resumed.state.dose_e >= (first.delivered + second.delivered) * (1 - 1e-9)
+        assert_booked(resumed, first.delivered + second.delivered)
         assert resumed._guardian.account.dose_e == pytest.approx(resumed.state.dose_e)
+
+
+def assert_booked(engine, delivered):
+    """Never less than the specimen got, nor more than by an overview, where its own line was the damaged one."""
+    state = fold(RunReader(engine.folder).records)
+    assert delivered * (1 - 1e-9) <= state.dose_e <= delivered + 2 * plan().overview.time_s * E
+
+
+def damage(folder, k):
+    lines = (folder / EVENTS).read_bytes().splitlines(keepends=True)
+    lines = [line for line in lines if b'"finished"' not in line]
+    lines[k] = lines[k].replace(b":", b";", 1)
+    (folder / EVENTS).write_bytes(b"".join(lines))
+
+
+@pytest.mark.parametrize("where", [(0.3, 0.2), (0.2, 0.6), (0.5, 0.5), (0.9, 0.1), (0.1, 0.9), (0.6, 0.95)])
+def test_a_journal_may_be_damaged_twice_and_the_dose_still_counts(where, plasmonic, tmp_path, locks):
+    witness = Witness(plasmonic)
+    killed(plan(budget=Budget(points=6), drift=DriftCheck(every=3, pixels=32)), witness, tmp_path / "run", locks)
+    for part in where:
+        damage(tmp_path / "run", max(1, int(part * len(RunReader(tmp_path / "run").records))))
+        resumed = killed(None, witness, tmp_path / "run", locks)
+        assert resumed.status.ending == "completed"
+        assert_booked(resumed, witness.delivered)
+
+
+def test_closing_a_damaged_run_counts_and_says_what_was_lost(plasmonic, tmp_path, locks):
+    witness = Witness(plasmonic)
+    killed(plan(), witness, tmp_path / "run", locks)
+    damage(tmp_path / "run", len(RunReader(tmp_path / "run").records) // 2)
+    said = str(RunReader(tmp_path / "run").lost)
+    close_unfinished(tmp_path / "run", "discarded")
+    reader = RunReader(tmp_path / "run")
+    assert reader.state.dose_e >= witness.delivered * (1 - 1e-9)
+    assert said in reader.state.warnings
+    assert str(reader.lost) == said
+
+
+def test_what_only_lost_events_name_is_not_written_over(plasmonic, tmp_path, locks):
+    folder = tmp_path / "run"
+    killed(plan(agent=DeepKernelAgent(seeds=3), budget=Budget(points=6)), Witness(plasmonic), folder, locks)
+    kept = {path.name: path.read_bytes() for path in folder.glob("*.npy")}
+    lines = (folder / EVENTS).read_bytes().splitlines(keepends=True)
+    damage(folder, next(k for k, line in enumerate(lines) if b'"prepared"' in line))
+    killed(None, Witness(plasmonic), folder, locks)
+    assert len(kept) > 1
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+
+
+class Overrunning(Witness):
+    """Images that are not of the size of the overview take a hundred times as long as was asked for, and say so."""
+
+    usable = False
+
+    def overview(self, spec):
+        taken = super().overview(spec)
+        if spec.pixels == plan().overview.pixels:
+            return taken
+        self.delivered += 99 * spec.time_s * E
+        image = taken.image if self.usable else np.resize(taken.image, (300, 300))
+        return Overview(image, taken.frame, {"hardware_source": {"exposure": 100 * spec.time_s}})
+
+
+@pytest.mark.parametrize("usable", [False, True])
+def test_an_image_that_took_longer_is_booked_as_it_was_and_somebody_is_asked(usable, plasmonic, tmp_path, locks):
+    instrument = Overrunning(plasmonic)
+    instrument.usable = usable
+    given = plan(drift=DriftCheck(every=2, pixels=32), budget=Budget(points=7))
+    engine = Engine(given, instrument, tmp_path / "run", lock_folder=locks, beam_current_pA=BEAM_PA)
+    engine.start()
+    until(lambda: engine.waits_for_help)
+    assert "instead of" in engine.status.reason
+    assert engine.state.exposures == 2
+    engine.resume()
+    assert engine.join(60)
+    assert engine.state.finished.ending == "completed"  # whoever has resumed has seen it
+    assert fold(RunReader(tmp_path / "run").records).dose_e == pytest.approx(instrument.delivered)
+    assert engine._guardian.account.dose_e == pytest.approx(instrument.delivered)

@@ -10,6 +10,7 @@ import pytest
 from helpers import Stepper, plan, run, until
 
 from autoexp import events as ev
+from autoexp import gate
 from autoexp.engine import Engine
 from autoexp.errors import LimitError
 from autoexp.guardian import Guardian
@@ -193,7 +194,9 @@ def test_a_pause_while_aligning_again_is_obeyed(microscope, instrument, tmp_path
     assert disk_mrad(microscope) < 2
 
 
-def test_a_run_cut_off_while_aligning_goes_back_to_where_it_began(microscope, tmp_path, locks):
+def test_a_run_cut_off_while_aligning_goes_back_to_where_it_began(microscope, tmp_path, locks, monkeypatch):
+    monkeypatch.setattr(gate, "tamed", lambda call: call)  # nothing of the program survives the end of its process
+
     class Killed(BaseException):
         pass
 
@@ -336,3 +339,19 @@ def test_an_alignment_that_fails_after_one_that_was_interrupted_goes_back_to_wha
     assert {name: microscope.controls[name] for name in PAIR} == pytest.approx(AWAY)
     engine.stop()
     assert engine.join(60)
+
+
+@pytest.mark.parametrize("moves", [1, 3])
+def test_a_pause_before_the_overview_is_obeyed_before_it(moves, microscope, instrument, tmp_path, locks):
+    engines = []
+    pausing = Stepper(ev.Moving, lambda: engines[0].pause(), moves)
+    engine = Engine(aligned(), instrument, tmp_path / "run", lock_folder=locks, site=SITE, observers=(pausing,))
+    engines.append(engine)
+    engine.start()
+    until(lambda: engine.waits_for_help)
+    assert engine.status.phase == "paused"
+    assert engine.state.prepared is None
+    engine.resume()
+    assert engine.join(60)
+    assert engine.state.finished.ending == "completed"
+    assert disk_mrad(microscope) < 2

@@ -394,7 +394,14 @@ def test_a_control_that_stops_following_on_its_way_is_named(lying):
     assert len(lying.sent) < 100
 
 
-@pytest.mark.parametrize("error", [SystemExit("2"), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()])
+class PanicException(BaseException):
+    """What drivers in Rust raise."""
+
+
+ODD = [SystemExit("2"), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), PanicException("unwrap")]
+
+
+@pytest.mark.parametrize("error", [*ODD, BaseExceptionGroup("both", [KeyboardInterrupt()])])
 @pytest.mark.parametrize("kind", ["get", "set", "close"])
 def test_what_would_end_a_thread_does_not_keep_the_instrument(error, kind, lying):
     guardian = Guardian(lying, SITE)
@@ -413,6 +420,56 @@ def test_what_would_end_a_thread_does_not_keep_the_instrument(error, kind, lying
     assert type(error).__name__ in problem
     assert lying._instrument.get("CAperture.x") == 0
     assert ("close", None) in lying.commands or kind == "close"
+
+
+def test_an_abort_while_things_are_put_back_hurries(lying):
+    guardian = Guardian(lying, SITE)
+    guardian.open()
+    guardian.move("C10", 2e-7)
+    lying.hanging.add("get")
+    told = []
+    thread = threading.Thread(target=lambda: told.extend(guardian.restore()))
+    thread.start()
+    assert lying.hung.wait(10)
+    begun = time.monotonic()
+    guardian.close_gate()
+    thread.join(10)
+    assert time.monotonic() - begun < 2.0
+    assert any("C10" in problem for problem in told)
+    assert ("close", None) in lying.commands
+    lying.leave.set()
+
+
+def test_a_move_that_may_still_act_is_named(lying):
+    guardian = Guardian(lying, SITE)
+    guardian.open()
+    lying.hanging.add("set")
+    threading.Timer(0.1, guardian.close_gate).start()
+    with pytest.raises(GateClosedError):
+        guardian.move("C10", 2e-7)
+    assert guardian.restore() == ["setting C10 had not returned and may still act"]
+    lying.leave.set()
+
+
+def test_a_move_that_acts_late_is_taken_back(lying, monkeypatch):
+    guardian = Guardian(lying, SITE)
+    guardian.open()
+    lying.hanging.add("set")
+    threading.Timer(0.1, guardian.close_gate).start()
+    with pytest.raises(GateClosedError):
+        guardian.move("C10", 2e-7)
+    right = guardian._controls.put_back
+
+    def put_back(*given):
+        found = right(*given)
+        if not lying.leave.is_set():
+            lying.leave.set()
+            time.sleep(0.2)
+        return found
+
+    monkeypatch.setattr(guardian._controls, "put_back", put_back)
+    assert guardian.restore() == []
+    assert lying._instrument.get("C10") == 0
 
 
 def test_nothing_passes_once_the_instrument_is_given_back(lying):
@@ -438,8 +495,13 @@ def test_nothing_passes_once_the_instrument_is_given_back(lying):
 def test_the_rate_is_kept_by_whoever_has_the_instrument_next(lying):
     slow = SiteLimits(controls={"C10": ControlLimits(low=-1e-6, high=1e-6, rate=1e-7)})
     now = [0.0]
-    for value in (4e-7, -4e-7):
-        guardian = Guardian(lying, slow, clock=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s))
+
+    def clock():
+        return now[0]
+
+    for value in (4e-7, -4e-7):  # Swift's adapter is another object each time
+        adapter = DirectInstrument(lying._instrument.microscope)
+        guardian = Guardian(adapter, slow, clock=clock, sleep=lambda s: now.__setitem__(0, now[0] + s))
         guardian.open()
         guardian.await_rate("C10", value)
         guardian.move("C10", value)

@@ -115,7 +115,7 @@ def test_one_bad_folder_hides_no_other(tmp_path, monkeypatch):
         "empty": b"",
         "list": line_of(b"[]"),
         "deep": line_of(b"[" * 100_000),
-        "newer": (good / EVENTS).read_bytes().replace(b'"format":2', b'"format":3'),
+        "newer": (good / EVENTS).read_bytes().replace(b'"format":3', b'"format":4'),
         "zeros": bytes(10_000),
     }.items():
         (tmp_path / name).mkdir()
