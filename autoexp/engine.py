@@ -356,7 +356,7 @@ class Engine:
         """Laid over an overview taken now or before, or that of the run which is resumed; positions are bound to it."""
         if self.state.prepared is not None:
             self._guardian.bind(self.plan.overview)
-            return cut(self._recorder.saved_overview(), self.plan.patches)
+            return self._saved_candidates(self.state.prepared)
         if self._overview is not None:
             self._guardian.bind(self.plan.overview)
             self._guardian.account.pay(self.plan.overview.time_s)  # the specimen has had it, though before the run
@@ -367,6 +367,23 @@ class Engine:
         dose = self._guardian.account.last_e
         candidates = cut(np.asarray(overview.image), self.plan.patches)
         self._recorder.overview(overview, candidates.image, len(candidates), dose)
+        return candidates
+
+    def _saved_candidates(self, prepared: ev.Prepared) -> Candidates:
+        """Those of the run that is resumed.
+
+        Raises:
+            RunLogError: the saved overview is not the one of which the journal tells.
+        """
+        image = self._recorder.saved_overview()
+        candidates = cut(image, self.plan.patches)
+        known = (p.candidate for p in self.state.points.values() if p.candidate is not None)
+        fits = image.shape == prepared.shape and len(candidates) == prepared.candidates
+        if not fits or max(known, default=0) >= len(candidates):
+            raise RunLogError(
+                f"The overview in {self.folder}, of {' × '.join(map(str, image.shape))} pixels and {len(candidates):,} "
+                "places, does not fit the journal. Put the right files back, or begin a new run."
+            )
         return candidates
 
     def _take_overview(self) -> bool:

@@ -33,6 +33,7 @@ PLAINLY = {
     "bool_type": "true or false is wanted",
     "bool_parsing": "true or false is wanted",
     "string_type": "text is wanted",
+    "string_unicode": "half of a character cannot be written",
     "string_too_short": "at least {min_length} characters are wanted",
     "string_too_long": "at most {max_length} characters are allowed",
     "string_pattern_mismatch": "it must match {pattern}",

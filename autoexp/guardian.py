@@ -446,6 +446,16 @@ class Guardian:
         self.account.exposures += 1
         self._gate.send(lambda: park(position), "parking the probe")
 
+    def settle_granted(self, spec: SpectrumSpec, told_s: float | None) -> float:
+        """Account for what a granted exposure really took, as the device tells, and return that, s.
+
+        Raises:
+            BadFrameError: nobody can have exposed for so long.
+        """
+        took_s = checked_exposure(told_s, spec.exposure_s)
+        self.account.settle(spec.exposure_s, took_s)
+        return took_s
+
     def camera_frame(self, spec: FrameSpec) -> CameraFrame:
         """Take a frame of the camera on which the disk is seen, within limits and budget.
 

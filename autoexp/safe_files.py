@@ -108,8 +108,8 @@ def make_folder(folder: pathlib.Path, exist_ok: bool = True) -> None:
     try:
         folder.mkdir()
     except FileNotFoundError:
-        if folder.parent == folder:
-            raise
+        if folder.parent == folder or folder.parent.is_dir():
+            raise  # it is not for want of a parent
         make_folder(folder.parent)
         make_folder(folder, exist_ok)
     except FileExistsError:

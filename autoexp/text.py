@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 MAX_TEXT = 20_000
@@ -10,6 +11,8 @@ MAX_TREE = 2_000_000
 """Characters of all that a device tells about one image or spectrum, as text."""
 CUT = " … (cut)"
 KEPT = "\n\t"
+FORMULA = re.compile(r"(^|;)(?=\s*[=+\-@＝＋－＠])")
+"""Where a spreadsheet would begin a formula; also after a semicolon, which separates cells in half of Europe."""
 
 
 def clean(text: str, most: int = MAX_TEXT) -> str:
@@ -42,3 +45,14 @@ def clean_tree(value: Any, depth: int = 20) -> Any:
     if isinstance(value, list | tuple):
         return [clean_tree(v, depth - 1) for v in value]
     return clean(str(value), 1000)
+
+
+def cell(value: object) -> object:
+    """A value for a table: text made harmless to spreadsheets, numbers as they are.
+
+    >>> cell("=1+1"), cell(-1.5)
+    ("'=1+1", -1.5)
+    """
+    if not isinstance(value, str):
+        return value
+    return FORMULA.sub(r"\1'", " ".join(re.split(r"[\t\n]", clean(value))))

@@ -19,12 +19,12 @@ from autoexp import events as ev
 from autoexp.errors import AutoexpError, RunLogError
 from autoexp.export import damage_of, export_csv, export_hspy
 from autoexp.export.spectra import left_out
-from autoexp.export.strange import cell
 from autoexp.plan import VirtualInstrument
 from autoexp.report import draw, write_report
 from autoexp.runlog import EVENTS, RunLog, RunReader
 from autoexp.scalarizers import register_scalarizer
 from autoexp.state import fold
+from autoexp.text import cell
 
 CASES = int(os.environ.get("AUTOEXP_FUZZ", "0")) // 20
 FEW = settings(deadline=None, max_examples=max(3, CASES), suppress_health_check=list(HealthCheck))

@@ -248,9 +248,11 @@ def _numbers(array: npt.NDArray[Any] | None, what: str, name: str) -> npt.NDArra
 
 def _mended_image(image: npt.NDArray[Any] | None, name: str) -> tuple[npt.NDArray[np.floating[Any]], list[str]]:
     """The overview, checked, and what was mended in it."""
-    found, notes = mended_image(_real(image, "image", name))
+    with np.errstate(over="ignore"):
+        single = _real(image, "image", name).astype(np.float32)
+    found, notes = mended_image(single)
     try:
-        return check_image(found).astype(np.float32), notes
+        return check_image(found), notes
     except PlanError as error:
         raise DatasetError(f"{name}: {error}") from error
 

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoexp.cli.console import ENDED_BADLY, RUNS, ArmFlag, JsonFlag, Reply, RunsFolder, interruptible, replying
+from autoexp.cli.console import (
+    ENDED_BADLY,
+    ENDINGS,
+    RUNS,
+    ArmFlag,
+    JsonFlag,
+    Reply,
+    RunsFolder,
+    interruptible,
+    replying,
+)
 from autoexp.errors import PlanError
 
 if TYPE_CHECKING:
@@ -48,7 +58,9 @@ def align(
 
     The controls have to be listed in the instrument's limits file. Every move is in a journal, in
     RUNS/alignments, before it is made. If it fails, or is ended by Ctrl-C, they are put
-    back to where they were. Exit code 0: centred; 1: not; 2: it cannot be done as asked.
+    back to where they were; a second Ctrl-C cuts the exposure short as well.
+
+    Exit code 0: centred; 1: not; 2: it cannot be done as asked.
     """
     with replying(as_json) as reply:
         from autoexp.agents.aligner import Aligner
@@ -69,7 +81,8 @@ def align(
         )
         done: list[dict[str, Any]] = []
         opened = open_alignments(where, runs, armed=arm, make_aligner=pilot or Aligner)
-        with opened as alignments, interruptible() as wanted:
+        with opened as alignments, interruptible(*ENDINGS) as wanted:
+            wanted.abort = alignments.abort
             alignments.check(spec)
             if alignments.recover():
                 reply.line("  an alignment was cut off before; the controls go back to where it found them")

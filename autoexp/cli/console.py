@@ -8,6 +8,7 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,8 @@ ArmFlag = Annotated[
     bool, typer.Option("--arm", help="Allow an instrument that is not simulated; without it nothing real is touched.")
 ]
 RUNS = pathlib.Path("runs")
+ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""What ends a program whose terminal, or whose computer, is closed."""
 Part = str | tuple[str, str]
 """Text, or text and its style."""
 
@@ -172,20 +175,37 @@ def _fail(reply: Reply, kind: str, message: str, code: int) -> None:
     raise typer.Exit(code)
 
 
+class Wanted:
+    """Whether something is still wanted: it is until Ctrl-C is pressed. A second time, or being ended, aborts it.
+
+    Attributes:
+        abort: ends it at once; called on a thread of its own.
+    """
+
+    def __init__(self) -> None:
+        self.abort: Callable[[], None] = lambda: None
+        self._presses = 0
+
+    def __call__(self) -> bool:
+        return not self._presses
+
+    def hear(self, number: int, _frame: object = None) -> None:
+        """A signal came."""
+        self._presses += 1 if number == signal.SIGINT else 2
+        if self._presses > 1:
+            threading.Thread(target=self.abort, name="autoexp-abort", daemon=True).start()
+
+
 @contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Lets Ctrl-C be asked for instead of raised: whether to go on, which is so until it is pressed."""
-    wanted = True
-
-    def stop(*_: object) -> None:
-        nonlocal wanted
-        wanted = False
-
-    before = signal.signal(signal.SIGINT, stop)
+def interruptible(*more: signal.Signals) -> Iterator[Wanted]:
+    """Lets Ctrl-C, and more signals, be asked for instead of ending the program."""
+    wanted = Wanted()
+    before = {number: signal.signal(number, wanted.hear) for number in (signal.SIGINT, *more)}
     try:
-        yield lambda: wanted
+        yield wanted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from autoexp.cli.console import clock, messages, plain, words
+from autoexp.cli.console import ENDINGS, clock, messages, plain, words
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -123,7 +123,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, *ENDINGS):
                 self._before[number] = signal.signal(number, self._caught)
         return self
 
@@ -157,7 +157,7 @@ class Interrupts:
             self._engine.halt()
 
     def _caught(self, number: int, _frame: object) -> None:
-        if number == signal.SIGTERM:
+        if number in ENDINGS:
             self._presses = max(self._presses, 1)
         self.press()
         if self.asking:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import warnings
 from collections.abc import Iterator
 
@@ -12,9 +11,6 @@ import numpy as np
 from autoexp.errors import AutoexpError
 from autoexp.export.atomic import ExportError
 from autoexp.text import clean
-
-FORMULA = re.compile(r"(^|;)(?=\s*[=+\-@＝＋－＠])")
-"""Where a spreadsheet would begin a formula; also after a semicolon, which separates cells in half of Europe."""
 
 
 @contextlib.contextmanager
@@ -42,14 +38,3 @@ def only_ours(what: str) -> Iterator[None]:
 def why(error: BaseException) -> str:
     """What an error of somebody else's says, in one short line."""
     return f"({type(error).__name__}: {clean(' '.join(str(error).split()), 200)})"
-
-
-def cell(value: object) -> object:
-    """A value for a table: text made harmless to spreadsheets, numbers as they are.
-
-    >>> cell("=1+1"), cell(-1.5)
-    ("'=1+1", -1.5)
-    """
-    if not isinstance(value, str):
-        return value
-    return FORMULA.sub(r"\1'", " ".join(re.split(r"[\t\n]", clean(value))))

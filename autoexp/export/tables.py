@@ -12,9 +12,10 @@ from typing import Any
 
 from autoexp import events as ev
 from autoexp.export.atomic import ExportError, check_targets, replace_file
-from autoexp.export.strange import cell, only_ours
+from autoexp.export.strange import only_ours
 from autoexp.runlog import RunReader
 from autoexp.state import Point, RunState
+from autoexp.text import cell
 
 COLUMNS = (
     "point",

@@ -14,9 +14,9 @@ from autoexp.campaigns import metrics
 from autoexp.campaigns.campaign import Replay, quality_at
 from autoexp.campaigns.formats import DatasetError
 from autoexp.export.atomic import replace_file
-from autoexp.export.strange import cell
 from autoexp.plan import Goal
 from autoexp.report import draw, html
+from autoexp.text import cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -412,12 +412,22 @@ def _spectrum_from(xdata: typing.Any) -> Spectrum:
     data = np.asarray(xdata.data)
     if data.ndim == 2 and data.shape[0] == 1:
         data = data[0]
-    calibration = xdata.dimensional_calibrations[-1]
-    metadata = _plain(xdata.metadata)
+    return spectrum_of(data, xdata)
+
+
+def spectrum_of(counts: np.ndarray, about: typing.Any) -> Spectrum:
+    """A spectrum from Swift, not checked yet.
+
+    Args:
+        counts: (E,).
+        about: Swift's own description of the data; the energy is its last axis.
+    """
+    calibration = about.dimensional_calibrations[-1]
+    metadata = _plain(about.metadata)
     source = metadata.get("hardware_source", {})
     units = calibration.units or "channels"
     return Spectrum(
-        counts=data,
+        counts=counts,
         energy=EnergyCalibration(float(calibration.offset), float(calibration.scale), units),
         counts_per_electron=source.get("counts_per_electron"),
         metadata=metadata,

@@ -13,6 +13,8 @@ import typing
 from nion.data import DataAndMetadata
 from nion.instrumentation import Acquisition
 
+from autoexp.instrument import told_seconds
+
 IDLE_S = 0.0005
 
 
@@ -36,6 +38,17 @@ def acquire_frame(stream: typing.Any) -> DataAndMetadata.DataAndMetadata | None:
     finally:
         stream.finish_stream()
     return None if stream.is_aborted else framer.get_data(stream.channels[0])
+
+
+def exposure_of(stream: typing.Any) -> float | None:
+    """How long a camera's stream, whatever it is wrapped in, is to expose each frame, s; None where it does not tell.
+
+    Swift keeps the parameters of a camera's stream to itself (``camera_base.CameraDataStream``).
+    """
+    parameters = getattr(stream, "_CameraDataStream__camera_frame_parameters", None)
+    exposure_s = told_seconds(getattr(parameters, "exposure", None))
+    inner = (exposure_of(source) for source in getattr(stream, "data_streams", ()))
+    return exposure_s if exposure_s is not None else next((found for found in inner if found is not None), None)
 
 
 def _turn(stream: typing.Any) -> None:

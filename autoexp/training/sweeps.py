@@ -32,6 +32,7 @@ from autoexp.errors import PlanError
 from autoexp.export.atomic import replace_file
 from autoexp.fields import Number, Whole, explain
 from autoexp.plan import Model, checked
+from autoexp.text import cell
 from autoexp.training.learning import (
     BySecant,
     Skill,
@@ -244,9 +245,9 @@ def write_table(rows: Iterable[Row], path: pathlib.Path) -> None:
     rows = list(rows)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text)
+    writer.writerow([cell(column) for column in columns])
+    writer.writerows([cell(row.get(column, "")) for column in columns] for row in rows)
     with replace_file(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
 

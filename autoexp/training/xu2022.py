@@ -257,12 +257,13 @@ Course = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
 def _course(path: pathlib.Path) -> Course | None:
-    """Steps at which episodes ended, and their rewards, smoothed as in the paper."""
-    if not path.exists():
+    """Steps at which episodes ended, and their rewards, smoothed as in the paper; None where they cannot be read."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            found = [(float(row["ended_at"]), float(row["reward"])) for row in csv.DictReader(file)]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
         return None
-    with path.open(newline="", encoding="utf-8") as file:
-        found = [(float(row["ended_at"]), float(row["reward"])) for row in csv.DictReader(file)]
-    if len(found) < 2:
+    if len(found) < 2 or not np.isfinite(found).all():
         return None
     at, reward = np.array(found).T
     return at, smooth(reward.tolist())

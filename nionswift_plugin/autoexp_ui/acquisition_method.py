@@ -10,20 +10,22 @@ import typing
 
 import numpy as np
 from nion.instrumentation import Acquisition
+from nion.swift.model import Notification
 from nion.ui import Declarative
 from nion.utils import Converter, Model, ReferenceCounting, Registry
 
 from autoexp.agent import Outcome, Suggestion
 from autoexp.agents import make_agent
 from autoexp.errors import AutoexpError
+from autoexp.frames import checked_spectrum
 from autoexp.guardian import Guardian
-from autoexp.instrument import EnergyCalibration
 from autoexp.limits import site_limits
 from autoexp.lock import InstrumentLock
 from autoexp.patches import cut
 from autoexp.plan import Plan
 from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences
+from autoexp.swift.stream import exposure_of
 from nionswift_plugin.autoexp_ui import devices
 from nionswift_plugin.autoexp_ui import form as form_module
 from nionswift_plugin.autoexp_ui.translation import translate as _
@@ -98,7 +100,7 @@ class AutonomousMethod(Acquisition.AcquisitionMethodLike):
         infos = [device_data_stream.get_info(channel) for channel in device_data_stream.channels]
         spectra = [info.data_metadata.datum_dimension_count for info in infos] == [1]
         problem = "" if spectra else _("Autonomous takes spectra only: choose Camera and its spectra below.")
-        chooser = PositionChooser(self._count, problem)
+        chooser = PositionChooser(self._count, problem, exposure_of(device_data_stream))
         action = Acquisition.ActionDataStream(SpectrumTap(device_data_stream, chooser), chooser)
         stream = Acquisition.SequenceDataStream(action, self._count)
         stream.title = _("Autonomous")
@@ -134,10 +136,13 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
     Args:
         count: how many positions.
         problem: why this cannot work with the chosen device, said at the start, where Swift shows it; empty if it can.
+        exposure_s: how long Swift is about to expose each spectrum, s; None where it does not tell, so that it is as
+            in the Autonomous Experiment panel until the first spectrum has told.
     """
 
-    def __init__(self, count: int, problem: str = ""):
+    def __init__(self, count: int, problem: str = "", exposure_s: float | None = None):
         self._count = count
+        self._exposure_s = exposure_s
         self._problem = problem
         self._instrument: swift_instrument.SwiftInstrument | None = None
         self._lock: InstrumentLock | None = None
@@ -153,6 +158,8 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
         settings = preferences.load()
         devices.require_armed(identity)
         self._plan = stored_plan(identity.scan, identity.camera, self._count)
+        if self._exposure_s is not None:
+            self._expect(self._exposure_s)
         self._plan.scalarizer.require()
         self._guardian = Guardian(
             instrument,
@@ -186,6 +193,11 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
         self._positions.append([float(position[0]), float(position[1])])
         return {"autoexp": self.metadata()}
 
+    def _expect(self, exposure_s: float) -> None:
+        """From here on each spectrum is taken to be exposed for so long, as the limits and the account see it."""
+        spectrum = self._plan.spectrum.model_copy(update={"exposure_s": exposure_s})
+        self._plan = self._plan.model_copy(update={"spectrum": spectrum})
+
     def metadata(self) -> dict[str, typing.Any]:
         """Where the spectra so far were taken, (y, x) in fractions of the overview."""
         return {"positions": list(self._positions)}
@@ -195,11 +207,15 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
         current, self._current = self._current, None
         if current is None:
             return
-        spectrum = counts.reshape(-1, counts.shape[-1]).sum(axis=0)
-        calibration = metadata.dimensional_calibrations[-1]
-        energy = EnergyCalibration(calibration.offset, calibration.scale).axis(len(spectrum))
+        spectrum = swift_instrument.spectrum_of(counts.reshape(-1, counts.shape[-1]).sum(axis=0), metadata)
+        told_s = self._guardian.settle_granted(self._plan.spectrum, spectrum.exposed_s)
+        if told_s > self._plan.spectrum.exposure_s:
+            self._expect(told_s)
+        spectrum = checked_spectrum(spectrum)
+        energy = spectrum.energy.axis(len(spectrum.counts))
         self._plan.scalarizer.check_axis(energy)
-        scores = self._plan.scalarizer.score(spectrum[None], energy)
+        gain = spectrum.counts_per_electron or 1.0
+        scores = self._plan.scalarizer.score(spectrum.counts[None], energy, gain)
         usable = bool(np.isfinite(scores.value[0]))
         self._agent.ingest(
             [
@@ -218,11 +234,18 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
         lock, self._lock = self._lock, None
         instrument, self._instrument = self._instrument, None
         try:
-            if instrument is not None:
-                self._guardian.restore()
+            if instrument is not None and (problems := self._guardian.restore()):
+                tell_problems(problems)
         finally:
             if lock is not None:
                 lock.release()
+
+
+def tell_problems(problems: list[str]) -> None:
+    """Say what could not be put back, where Swift says what went wrong in an acquisition."""
+    title = _("Not everything was put back")
+    text = "\N{WARNING SIGN} " + title
+    Notification.notify(Notification.Notification("org.autoexp.error", text, title, "; ".join(problems)))
 
 
 def stored_plan(scan: str, camera: str, count: int) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import shutil
 import time
@@ -20,6 +21,7 @@ from autoexp.engine import Engine
 from autoexp.errors import BadFrameError, GateClosedError, InstrumentError
 from autoexp.guardian import Guardian
 from autoexp.instrument import Overview
+from autoexp.journal import line_of
 from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import (
     ELECTRONS_PER_PICOAMPERE_SECOND,
@@ -478,3 +480,27 @@ def test_an_image_that_took_longer_is_booked_as_it_was_and_somebody_is_asked(usa
     assert engine.state.finished.ending == "completed"  # whoever has resumed has seen it
     assert fold(RunReader(tmp_path / "run").records).dose_e == pytest.approx(instrument.delivered)
     assert engine._guardian.account.dose_e == pytest.approx(instrument.delivered)
+
+
+def test_an_overview_that_the_journal_does_not_know_is_refused_and_the_run_can_be_mended(plasmonic, tmp_path, locks):
+    folder = tmp_path / "run"
+    killed(plan(budget=Budget(points=6)), Witness(plasmonic), folder, locks)
+    lines = (folder / EVENTS).read_bytes().splitlines(keepends=True)
+    cut = next(k for k, line in enumerate(lines) if b'"type":"measured","id":3' in line)
+    whole = b"".join(lines[: cut + 1])
+    documents = [json.loads(line[9:]) for line in whole.splitlines()]
+    decided = [d["event"] for d in documents if d["event"]["type"] == "decided"]
+    decided[2]["candidate"] = 10**6
+    (folder / EVENTS).write_bytes(b"".join(line_of(json.dumps(d).encode()) for d in documents))
+    refused = killed(None, Witness(plasmonic), folder, locks)
+    assert "does not fit the journal" in str(refused.error)
+    assert refused.state.finished is None
+    (folder / EVENTS).write_bytes(whole)
+    assert killed(None, Witness(plasmonic), folder, locks).state.finished.ending == "completed"
+
+
+def test_a_shorter_exposure_than_asked_for_gives_nothing_back():
+    account = Account(BEAM_PA)
+    account.pay(1.0)
+    account.settle(1.0, 0.25)
+    assert account.dose_e == account.last_e == pytest.approx(E)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoexp.errors import AutoexpError, DiskError, GateClosedError, GuardianError, InstrumentError, LimitError
+from autoexp.gate import Gate
 from autoexp.guardian import Guardian
 from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import OverviewSpec, SpectrumSpec
@@ -508,3 +509,14 @@ def test_the_rate_is_kept_by_whoever_has_the_instrument_next(lying):
         guardian.keep()
         assert guardian.restore() == []
     assert now[0] >= 8.0
+
+
+def test_a_halt_shuts_the_gate():
+    gate = Gate()
+    gate.halt()
+    sent = []
+    assert gate.is_closed
+    for act in (gate.send, gate.send_back):
+        with pytest.raises(GateClosedError):
+            act(lambda: sent.append(1), "a command")
+    assert not sent

@@ -1,4 +1,4 @@
-"""What was recorded where a detector, or a program before, has left no number: NaN or infinity."""
+"""What was recorded where a detector, or a program before, has left no number: NaN, infinity, or beyond all counts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from scipy import ndimage
 
 DEAD_CHANNEL = 0.5
 """A channel without a number at more than this share of the places is the detector's fault, not that of the places."""
+
+LARGEST = 1e30
+"""Of a count that is recorded; sums of such can still be told."""
 
 
 def mended(spectra: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], list[str]]:
@@ -24,10 +27,9 @@ def mended(spectra: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.
     Returns:
         The map (h, w, E), itself where nothing had to be mended; the dead places (h, w); what was done, in sentences.
     """
-    dead = np.zeros(spectra.shape[:2], bool)
-    if spectra.dtype.kind != "f" or np.isfinite(spectra).all():
+    dead: npt.NDArray[np.bool_] = np.zeros(spectra.shape[:2], bool)
+    if spectra.dtype.kind != "f" or (known := _known(spectra)).all():
         return spectra, dead, []
-    known = np.isfinite(spectra)
     channels = known.mean(axis=(0, 1)) < 1 - DEAD_CHANNEL
     dead = ~known[..., ~channels].all(axis=2) if not channels.all() else np.ones_like(dead)
     if dead.all():
@@ -46,12 +48,16 @@ def mended_image(image: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], list[str]]:
     """An image in which every pixel is a number: dead ones get that of the nearest that is not; and what was done."""
     if image.dtype.kind != "f" or image.ndim != 2:
         return image, []
-    dead = ~np.isfinite(image)
+    dead = ~_known(image)
     if dead.all() or not dead.any():
         return image, []
     image = image.copy()
     _fill_from_nearest(image, dead)
     return image, [f"{dead.sum()} pixels of the overview hold no numbers; their neighbours stand in for them."]
+
+
+def _known(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.abs(array) <= LARGEST)  # NaN is not
 
 
 def _between(spectra: npt.NDArray[Any], channels: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:

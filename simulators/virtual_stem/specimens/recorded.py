@@ -14,12 +14,10 @@ from scipy import ndimage
 
 from virtual_stem.recordings import Axis
 from virtual_stem.recordings.choice import choose
-from virtual_stem.recordings.dead_pixels import mended, mended_image
+from virtual_stem.recordings.dead_pixels import LARGEST, mended, mended_image
 from virtual_stem.specimen import Array, EnergyAxis, Goal, Specimen, View
 from virtual_stem.specimens.files import even, read_signals
 
-LARGEST = 1e30
-"""Of a count that is recorded; sums of such can still be told."""
 FIELD_NM = 0.01, 1e6
 """Sides of a field that a microscope scans, nm."""
 LARGEST_EV = 1e6
