@@ -56,6 +56,8 @@ from autoexp.text import clean
 log = logging.getLogger(__name__)
 
 BAD_FRAMES_IN_A_ROW = 3
+BLIND_IN_A_ROW = 10
+"""After so many spectra to which the score gives no number somebody is asked; after the first, if no other had one."""
 PREDICTION_EVERY = 10
 WAITING = ("paused", "suspended")
 RESUME = "Resume when the instrument is ready again, or stop."
@@ -134,6 +136,7 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._bad_frames = 0
         self._longest_s: dict[str, float] = {}
+        self._blind, self._bear_blind, self._shown_blind = 0, BLIND_IN_A_ROW, False
         self._ask_first = ""
         self._dark_since: float | None = None
         self._final_status: Status | None = None
@@ -544,9 +547,16 @@ class Engine:
         self._recorder.append(*known, ev.Skipped(id=decided.id, reason=reason))
 
     def _pause_without_score(self) -> None:
-        """Nothing is exposed for a scalarizer that hangs."""
-        if self._recorder.score_hung and not self._cut_short:
-            self._recorder.enter("paused", f"{self._recorder.score_hung} Choose another score, or resume.")
+        """Nothing is exposed for a score that hangs, or gives no number at first, or too often."""
+        hung, none = self._recorder.score_hung, self._recorder.no_number
+        self._blind = self._blind + 1 if none else 0
+        if self._cut_short or not none:
+            return
+        first = self.state.best() is None and not self._shown_blind
+        if hung or first or self._blind >= self._bear_blind:
+            self._shown_blind = True
+            self._bear_blind = 2 * max(self._blind, self._bear_blind)
+            self._recorder.enter("paused", f"{hung or none} Choose another score, or resume.")
 
     def _think_ahead(self) -> None:
         """Start on the next decision while the present point is being exposed."""
@@ -626,8 +636,10 @@ class Engine:
         self._recorder.append(ev.Steered(command=command))
         after = self._settings
         if (after.scalarizer, after.second) != (before.scalarizer, before.second):
+            self._blind, self._bear_blind, self._shown_blind = 0, BLIND_IN_A_ROW, False
             self._recorder.rescore()
-            self._pause_without_score()
+            if self._recorder.score_hung:
+                self._pause_without_score()
         self._guardian.budget = after.budget
         if self._decider is not None and not after.advised_as(before):
             self._decider.configure(self.state)
@@ -693,8 +705,10 @@ class Engine:
             stood_s = self._guardian.account.moved_on(time.monotonic())
             self._recorder.append(ev.Restored(problems=problems, stood_s=stood_s))
         late = [f"{what} had not returned" for what in self._guardian.unreturned]
-        reason = "; ".join(dict.fromkeys([end.reason, *problems, *late]))
-        ending: ev.Ending = "faulted" if problems and end.ending != "halted" else end.ending
+        empty = end.ending == "completed" and self.state.exposures > 0 and self.state.best() is None
+        without = ["no spectrum gave a value"] if empty else []
+        reason = "; ".join(dict.fromkeys([end.reason, *without, *problems, *late]))
+        ending: ev.Ending = "faulted" if problems and end.ending != "halted" else "stopped" if empty else end.ending
         if end.final:
             self._recorder.append(ev.Finished(ending=ending, reason=reason))
         self._recorder.enter("faulted" if ending == "faulted" else "idle", reason if ending == "faulted" else "")

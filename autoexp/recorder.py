@@ -51,6 +51,7 @@ class Recorder:
         status: what clients show; replaced, never changed.
         waited_s: time that the microscope has waited for decisions.
         score_hung: why the latest spectrum has no score, where the scalarizer gave no number in time; else empty.
+        no_number: why the latest spectrum has no score, whatever the reason; empty if it has one.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Recorder:
             self._log.close()
             raise
         self.waited_s = 0.0
-        self.score_hung = ""
+        self.score_hung = self.no_number = ""
         self.status: Status = status_of(self.state)
         self._observers = Observers(observers, hurried)
         self._scorer = Scorer(self.state.plan.decision_deadline_s if self.state.plan else SCORE_S, hurried)
@@ -267,9 +268,11 @@ class Recorder:
         """What the scalarizer in force makes of spectra, and the second one, if there is one."""
         settings = self.state.settings
         assert settings is not None
-        self.score_hung = ""
-        second = settings.second
-        return self._score(settings.scalarizer, spectra), self._score(second, spectra) if second else None
+        self.score_hung = self.no_number = ""
+        first = self._score(settings.scalarizer, spectra)
+        if not self.no_number and len(spectra) and not np.isfinite(first.value).any():
+            self.no_number = f"The score ({settings.scalarizer.describe()}) gives no number."
+        return first, self._score(settings.second, spectra) if settings.second else None
 
     def _score(self, scalarizer: Scalarizer, spectra: npt.NDArray[np.floating]) -> Scores:
         """Scores; NaN, and a warning, where the scalarizer cannot cope, so that the spectrum itself is never lost."""
@@ -280,7 +283,10 @@ class Recorder:
         except Exception as error:  # a user's function may raise anything
             if isinstance(error, ScoreError):
                 self.score_hung = f"The score gave no number: {error}."
-            self.append(ev.Warned(message=f"The scalarizer gives no number: {error}"))
+            said = f"The scalarizer gives no number: {error}"
+            self.no_number = said
+            if said not in self.state.warnings[-1:]:
+                self.append(ev.Warned(message=said))
             return Scores(np.full(len(spectra), np.nan), np.zeros(len(spectra)))
 
     def _open_stream(self, spectrum: Spectrum) -> None:

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from helpers import insist
 
 from autoexp import events as ev
 from autoexp.campaigns import metrics
@@ -78,7 +79,8 @@ def a_run(plan, instrument, folder, locks, during=None):
     engine = Engine(plan, instrument, folder, lock_folder=locks, beam_current_pA=50.0)
     if during:
         engine._recorder._observers.append(lambda record, state: during(engine, record.event))
-    engine.run()
+    engine.start()
+    insist(engine)
     return folder
 
 

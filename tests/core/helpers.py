@@ -27,6 +27,20 @@ def run(plan, instrument, folder, locks, **given):
     return engine
 
 
+def insist(engine):
+    """Stay with a run that was started to its end, and resume it whenever it asks."""
+    asked = 0
+    end = time.monotonic() + PATIENCE_S
+    while not engine.join(0.005):
+        assert time.monotonic() < end, "waited in vain"
+        if engine.waits_for_help:
+            asked += 1
+            seq = engine.state.seq
+            engine.resume()
+            until(lambda: engine.join(0) or (engine.state.seq > seq + 1))  # noqa: B023 - it is over before the next
+    return asked
+
+
 PATIENCE_S = 60.0
 """How long a test waits for what takes a moment: only a hang, not a busy machine, makes it wait in vain."""
 

@@ -8,12 +8,12 @@ import time
 import numpy as np
 import pytest
 from folders import a_run
-from helpers import Stepper, plan, run, until
+from helpers import Stepper, insist, plan, run, until
 from pydantic import ValidationError
 
 from autoexp import events as ev
 from autoexp.campaigns import verify
-from autoexp.engine import Engine
+from autoexp.engine import BLIND_IN_A_ROW, Engine
 from autoexp.errors import InstrumentBusyError, RunLogError
 from autoexp.limits import ControlLimits, SiteLimits
 from autoexp.plan import (
@@ -29,7 +29,7 @@ from autoexp.plan import (
     StopRule,
 )
 from autoexp.runlog import EVENTS, RunLog, RunReader
-from autoexp.scalarizers import Edge, PeakPosition, Window
+from autoexp.scalarizers import Edge, Function, PeakPosition, Window, register_scalarizer
 from autoexp.state import fold
 from autoexp.testing import FaultyInstrument
 
@@ -364,13 +364,49 @@ def test_an_unregistered_function_is_refused_before_anything_moves(instrument, t
     assert RunReader(tmp_path / "run").records
 
 
-def test_a_scalarizer_off_the_axis_pauses_nothing_and_loses_nothing(instrument, tmp_path, locks):
-    off = Edge(low_eV=930, high_eV=1000, background_low_eV=800, background_high_eV=900)
-    engine = run(plan(scalarizer=off), instrument, tmp_path / "run", locks)
+OFF = Edge(low_eV=930, high_eV=1000, background_low_eV=800, background_high_eV=900)
+
+
+def test_a_scalarizer_off_the_axis_pauses_after_the_first_spectrum(instrument, tmp_path, locks):
+    engine = Engine(plan(scalarizer=OFF), instrument, tmp_path / "run", lock_folder=locks)
+    engine.start()
+    until(lambda: engine.waits_for_help)
+    assert engine.state.exposures == 1
+    assert "no channel" in engine.status.reason
+    assert engine.steer(ev.SetScalarizer(scalarizer=Window(low_eV=1, high_eV=2)))
+    engine.resume()
+    assert engine.join(60)
     assert engine.status.ending == "completed"
-    assert "no channel" in engine.status.warning
+    assert len(engine.state.scored) == 6
+
+
+def test_a_run_without_a_value_is_not_completed(instrument, tmp_path, locks):
+    engine = Engine(plan(scalarizer=OFF), instrument, tmp_path / "run", lock_folder=locks)
+    engine.start()
+    assert insist(engine) == 1
+    assert engine.status.ending == "stopped"
+    assert "no spectrum gave a value" in engine.status.reason
     assert RunReader(tmp_path / "run").spectra().shape[0] == 6
     assert engine.status.best is None
+    assert len(engine.state.warnings) == 1
+
+
+def test_many_spectra_without_a_number_in_a_row_pause(instrument, tmp_path, locks):
+    calls = []
+
+    def only_the_first(spectra, energy):
+        calls.append(len(spectra))
+        return np.full(len(spectra), 1.0 if len(calls) <= 30 else np.nan)  # 24 more are for the noise
+
+    register_scalarizer("test-only-the-first", only_the_first)
+    given = plan(scalarizer=Function(name="test-only-the-first"), budget=Budget(points=45))
+    engine = Engine(given, instrument, tmp_path / "run", lock_folder=locks)
+    engine.start()
+    until(lambda: engine.waits_for_help)
+    assert "gives no number" in engine.status.reason
+    assert engine.state.exposures == engine.state.measured_count == 1 + BLIND_IN_A_ROW
+    assert insist(engine) == 2  # then after twice as many
+    assert engine.status.ending == "completed"
 
 
 def test_an_overview_taken_before_is_used_without_a_new_exposure(instrument, tmp_path, locks):

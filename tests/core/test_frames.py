@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from autoexp.engine import Engine
 from autoexp.errors import BadFrameError
 from autoexp.frames import checked_camera_frame, checked_exposure, checked_overview, checked_spectrum
+from autoexp.guardian import Guardian
 from autoexp.instrument import CameraFrame, EnergyCalibration, FrameOfReference, Overview, Spectrum
 from autoexp.limits import ControlLimits, SiteLimits
-from autoexp.plan import AlignmentSpec, AlignmentStage, DriftCheck, FrameSpec
+from autoexp.plan import AlignmentSpec, AlignmentStage, DriftCheck, FrameSpec, OverviewSpec
 from autoexp.testing import DirectInstrument, FaultyInstrument
 from virtual_stem.microscope import VirtualMicroscope
 
@@ -225,3 +226,23 @@ def test_an_overview_that_fails_is_taken_again_when_somebody_has_helped(what, pl
     frames = sum(kind == "overview" for kind, _ in instrument.commands)
     assert frames == 2
     assert engine.state.dose_e > engine.state.prepared.dose_e + 6 * engine._guardian.dose_of(plan().spectrum.exposure_s)
+
+
+def test_a_buffer_that_a_driver_fills_again_is_not_the_overview(microscope):
+    class OneBuffer(DirectInstrument):
+        buffer = None
+
+        def overview(self, spec):
+            taken = super().overview(spec)
+            if self.buffer is None:
+                self.buffer = taken.image
+            self.buffer[...] = taken.image
+            return dataclasses.replace(taken, image=self.buffer)
+
+    guardian = Guardian(OneBuffer(microscope))
+    guardian.open()
+    spec = OverviewSpec(fov_nm=300, pixels=32)
+    first = guardian.overview(spec).image
+    before = first.copy()
+    assert not np.array_equal(guardian.overview(spec).image, before)
+    assert np.array_equal(first, before)

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import plan, until
+from helpers import insist, plan, until
 
 from autoexp import engine as engine_module
 from autoexp import events as ev
@@ -164,7 +164,7 @@ def test_a_score_cannot_write_to_what_it_is_given(hanging, tmp_path, locks):
         return spectra.sum(axis=1)
 
     engine = begin(plan(scalarizer=scoring(spoil)), hanging, tmp_path / "run", locks)
-    assert engine.join(30)
+    insist(engine)
     assert "read-only" in engine.status.warning
     assert all(RunReader(tmp_path / "run").spectra().any(axis=1))
 
@@ -178,8 +178,8 @@ def test_a_score_that_insists_on_writing_spoils_no_other_score(hanging, tmp_path
 
     given = plan(scalarizer=scoring(spoil), second=OTHER)
     engine = begin(given, hanging, tmp_path / "run", locks)
-    assert engine.join(30)
-    assert engine.status.ending == "completed"
+    insist(engine)
+    assert engine.status.ending == "stopped"
     assert any("no number" in warning for warning in engine.state.warnings)
     opened = engine.state.spectra
     right = OTHER.score(RunReader(tmp_path / "run").spectra(), opened.energy, opened.counts_per_electron)
@@ -191,8 +191,8 @@ def test_a_score_that_insists_on_writing_spoils_no_other_score(hanging, tmp_path
 def test_a_score_that_is_no_finite_number_is_none(told, hanging, tmp_path, locks):
     odd = scoring(lambda spectra, energy: np.full(len(spectra), told))
     engine = begin(plan(scalarizer=odd), hanging, tmp_path / "run", locks)
-    assert engine.join(30)
-    assert engine.status.ending == "completed"
+    insist(engine)
+    assert engine.status.ending == "stopped"
     measured = list(RunReader(tmp_path / "run").events(ev.Measured))
     assert len(measured) == 6
     assert all(np.isnan(event.value) and event.noise == 0 for event in measured)
@@ -341,8 +341,8 @@ def test_whatever_a_score_or_an_observer_raises_the_run_goes_on(error, hanging, 
 
     given = plan(scalarizer=scoring(fail), budget=Budget(points=3))
     engine = begin(given, hanging, tmp_path / "run", locks, observers=(fail,))
-    assert engine.join(60)
-    assert engine.status.ending == "completed", engine.status.reason
+    insist(engine)
+    assert engine.status.ending == "stopped", engine.status.reason
     assert len(engine.state.measured) == 3
     assert len(RunReader(tmp_path / "run").records) == len(engine.records)
 
@@ -395,8 +395,8 @@ def test_what_is_under_a_mask_is_no_value(hanging, tmp_path, locks):
     engine = begin(
         plan(scalarizer=scoring(lambda s, e: np.ma.masked_all(len(s)) + 5)), hanging, tmp_path / "run", locks
     )
-    assert engine.join(30)
-    assert engine.status.ending == "completed"
+    insist(engine)
+    assert engine.status.ending == "stopped"
     assert len(engine.state.measured) == 6
     assert not engine.state.scored
     assert not engine.state.warnings

@@ -27,11 +27,12 @@ def mended(spectra: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.
     Returns:
         The map (h, w, E), itself where nothing had to be mended; the dead places (h, w); what was done, in sentences.
     """
-    dead: npt.NDArray[np.bool_] = np.zeros(spectra.shape[:2], bool)
     if spectra.dtype.kind != "f" or (known := _known(spectra)).all():
-        return spectra, dead, []
+        return spectra, np.zeros(spectra.shape[:2], bool), []
     channels = known.mean(axis=(0, 1)) < 1 - DEAD_CHANNEL
-    dead = ~known[..., ~channels].all(axis=2) if not channels.all() else np.ones_like(dead)
+    dead: npt.NDArray[np.bool_] = np.ones(spectra.shape[:2], bool)
+    if not channels.all():
+        dead = ~np.asarray(known[..., ~channels].all(axis=2))
     if dead.all():
         return spectra, dead, []
     spectra, notes = spectra.copy(), []
@@ -57,7 +58,7 @@ def mended_image(image: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], list[str]]:
 
 
 def _known(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    return np.asarray(np.abs(array) <= LARGEST)  # NaN is not
+    return np.asarray(np.isfinite(array) & (np.abs(array) <= min(LARGEST, float(np.finfo(array.dtype).max))))
 
 
 def _between(spectra: npt.NDArray[Any], channels: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
