@@ -60,6 +60,7 @@ BLIND_IN_A_ROW = 10
 """After so many spectra to which the score gives no number somebody is asked; after the first, if no other had one."""
 PREDICTION_EVERY = 10
 WAITING = ("paused", "suspended")
+ON_REQUEST = "on request"
 RESUME = "Resume when the instrument is ready again, or stop."
 IDLE_S = 60.0
 """A run of which nothing is heard for so long is taken to hang, and its instrument is put back."""
@@ -599,7 +600,7 @@ class Engine:
             else:
                 self._obey_steering(command)
         if self._cut_short:
-            raise _End(self._cut_short, "on request")
+            raise _End(self._cut_short, ON_REQUEST)
 
     def _obey_verb(self, verb: ev.Verb) -> None:
         phase = self.state.phase
@@ -612,11 +613,12 @@ class Engine:
         if refused:
             return
         if verb == "pause":
-            self._recorder.enter("paused", "on request")
+            self._recorder.enter("paused", ON_REQUEST)
         elif verb == "resume":
             self._go_on()
         elif verb == "stop" and self._cut_short is None:
-            raise _End("stopped", "on request")
+            waiting = phase in WAITING and self.state.phase_reason not in ("", ON_REQUEST)
+            raise _End("stopped", f"{ON_REQUEST}, while {phase}: {self.state.phase_reason}" if waiting else ON_REQUEST)
 
     def _go_on(self) -> None:
         self._bad_frames = 0
@@ -674,7 +676,7 @@ class Engine:
         if self._cut_short:
             with contextlib.suppress(_End, AutoexpError):  # what cannot be written down ends it all the same
                 self._obey()
-            return _End(self._cut_short, "on request")
+            return _End(self._cut_short, ON_REQUEST)
         self.error = error
         if not isinstance(error, AutoexpError):
             log.error("The run %s failed.", self.folder, exc_info=error)
@@ -692,7 +694,7 @@ class Engine:
         finally:
             problems = self._put_back(end)
         if problems and self._cut_short == "halted":  # while things were put back
-            end = _End("halted", "on request", end.final)
+            end = _End("halted", ON_REQUEST, end.final)
         self._trouble.patience_s = FINISH_S
         self._final_status = None
         self._refuse_the_rest(end)

@@ -41,6 +41,10 @@ class DisconnectedError(InstrumentError):
     """A device went away."""
 
 
+class AxisError(InstrumentError):
+    """The axis of a spectrum is no energy, or is of no use; another spectrum would have the same."""
+
+
 class BadFrameError(InstrumentError):
     """A frame came with the wrong shape or type."""
 

@@ -13,13 +13,15 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from autoexp.errors import BadFrameError
+from autoexp.errors import AxisError, BadFrameError
 from autoexp.foreign import finite_number
 from autoexp.instrument import CameraFrame, EnergyCalibration, FrameOfReference, Overview, Spectrum, told_seconds
 from virtual_stem.units import electronvolts
 
 SMALLEST_FRAME = 8
 """Pixels that a frame of the disk has along each side, at least."""
+LARGEST_EV = 1e6
+"""No microscope has electrons of more energy to lose."""
 LONGEST_S = 1e6
 """Nobody exposes for longer, so nobody has."""
 
@@ -41,7 +43,8 @@ def checked_spectrum(taken: object) -> Spectrum:
     A channel that is masked, or too large for float32, holds no number.
 
     Raises:
-        BadFrameError: wrong dimensions or type, or an axis that is no energy; the message names them.
+        BadFrameError: wrong dimensions or type; the message names them.
+        AxisError: an axis that is no energy.
     """
     if not isinstance(taken, Spectrum):
         raise BadFrameError(f"The camera returned {_kind(taken)} instead of a spectrum.")
@@ -86,18 +89,18 @@ def checked_energy(energy: object) -> EnergyCalibration:
     """The calibration of a spectrum's channels, in eV.
 
     Raises:
-        BadFrameError: it is no energy, or of no use; the message says what to do.
+        AxisError: it is no energy, or of no use; the message says what to do.
     """
-    offset, scale = (_number(getattr(energy, name, None)) for name in ("offset", "scale"))
-    if offset is None or scale is None or scale <= 0:
-        raise BadFrameError("The camera's energy scale is not usable, since it does not rise; calibrate it.")
     units = getattr(energy, "units", None)
     factor = electronvolts(units)
     if factor is None:
-        raise BadFrameError(
+        raise AxisError(
             f"The axis of the camera's spectrum is in {units or 'no units'!r}, not in eV. Choose the "
-            "spectrometer's camera, or calibrate its energy axis, then resume."
+            "spectrometer's camera, or calibrate its energy axis."
         )
+    offset, scale = (_number(getattr(energy, name, None)) for name in ("offset", "scale"))
+    if offset is None or scale is None or not (abs(offset) * factor <= LARGEST_EV and 0 < scale * factor <= LARGEST_EV):
+        raise AxisError("The energy axis of the camera's spectrum does not rise from channel to channel. Calibrate it.")
     return EnergyCalibration(offset * factor, scale * factor)
 
 

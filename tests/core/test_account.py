@@ -277,14 +277,14 @@ def test_an_axis_is_an_energy_or_refused(units, taken, plasmonic, tmp_path, lock
 
     engine = Engine(plan(), Other(plasmonic), tmp_path / "run", lock_folder=locks)
     engine.start()
-    until(lambda: engine.join(0) or engine.status.phase == "paused", 20)
+    until(lambda: engine.join(0) or engine.waits_for_help, 20)
     if taken:
         assert engine.status.ending == "completed"
         assert engine.state.spectra.units == "eV"
         assert 0 < engine.state.spectra.scale < 0.1
     else:
         assert "not in eV" in engine.status.reason
-        assert engine.state.exposures == 3
+        assert engine.state.exposures == 1  # another one would have the same
         engine.stop()
         assert engine.join(5)
 

@@ -405,7 +405,7 @@ def test_many_spectra_without_a_number_in_a_row_pause(instrument, tmp_path, lock
     until(lambda: engine.waits_for_help)
     assert "gives no number" in engine.status.reason
     assert engine.state.exposures == engine.state.measured_count == 1 + BLIND_IN_A_ROW
-    assert insist(engine) == 2  # then after twice as many
+    assert insist(engine) == 3  # this time, and after twice and four times as many
     assert engine.status.ending == "completed"
 
 
