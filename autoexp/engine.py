@@ -137,6 +137,8 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._bad_frames = 0
         self._longest_s: dict[str, float] = {}
+        peaks = (point.zero_loss for point in self.state.points.values())
+        self._zero_loss_from = next((peak for peak in peaks if peak is not None), None)
         self._blind, self._bear_blind, self._shown_blind = 0, BLIND_IN_A_ROW, False
         self._ask_first = ""
         self._dark_since: float | None = None
@@ -295,6 +297,7 @@ class Engine:
         self._upkeep.compare_with(candidates.image, at_once=bool(self.state.points))
         self._settle_unknown()
         self._recorder.name_damaged()
+        self._recorder.score_as_today()
         self._task.axis = self._recorder.axis
         self._recorder.enter("preparing", "describing the overview")
         self._decider.prepare(cancelled=self._interrupted)
@@ -530,6 +533,7 @@ class Engine:
             self._recorder.spectrum(decided.id, spectrum, self._guardian.account.last_e)
             self._bad_frames = 0
             self._pause_without_score()
+            self._pause_when_zero_loss_moved(decided.id)
         except BudgetError as error:  # nothing was exposed
             self._skip(decided, str(error))
             raise _End("completed", f"budget: {error}") from error
@@ -558,6 +562,24 @@ class Engine:
             self._shown_blind = True
             self._bear_blind = 2 * max(self._blind, self._bear_blind)
             self._recorder.enter("paused", f"{hung or none} Choose another score, or resume.")
+
+    def _pause_when_zero_loss_moved(self, point_id: int) -> None:
+        """Somebody looks at a spectrometer whose zero-loss peak has moved farther than the plan allows."""
+        spec = self.plan.spectrum.zero_loss
+        if spec is None or spec.limit_eV is None or self.state.phase in WAITING or self._cut_short:
+            return
+        now = self.state.points[point_id].zero_loss
+        first = self._zero_loss_from
+        if now is None or first is None:
+            self._zero_loss_from = first or now
+            return
+        moved_eV = now.position_eV - first.position_eV
+        if not abs(moved_eV) <= spec.limit_eV:
+            self._zero_loss_from = now  # whoever resumes has seen it
+            reason = (
+                f"The zero-loss peak has moved by {moved_eV:+.3g} eV, farther than the {spec.limit_eV:g} eV allowed."
+            )
+            self._recorder.enter("paused", f"{reason} {RESUME}")
 
     def _think_ahead(self) -> None:
         """Start on the next decision while the present point is being exposed."""

@@ -16,7 +16,8 @@ from autoexp.text import clean, clean_tree
 
 FORMAT_VERSION = 3
 """Of journals. 2 pays for every exposure before it begins (``exposure-begun``). 3 says what an image took that was
-exposed for longer than was asked for (``exposure-settled``). Those before are read as ever."""
+exposed for longer than was asked for (``exposure-settled``), and tells the energies of each spectrum. Those before are
+read as ever."""
 
 Phase = Literal["idle", "preparing", "running", "paused", "suspended", "finishing", "faulted"]
 Verb = Literal["start", "pause", "resume", "stop", "abort", "halt"]
@@ -260,8 +261,19 @@ class Exposing(_Event):
     stood_s: Seconds = 0.0
 
 
+class ZeroLossPeak(_Event):
+    """Where the zero-loss peak of a spectrum is on its own calibration, and its width at half its height, eV."""
+
+    position_eV: Finite
+    width_eV: Finite
+
+
 class Measured(_Event):
-    """A spectrum has been taken, saved and scored."""
+    """A spectrum has been taken, saved and scored.
+
+    Its energies are those of the stream, with ``shift_eV`` added: the camera's calibration at that time, measured from
+    the ``zero_loss`` peak where the plan says so.
+    """
 
     type: Literal["measured"] = "measured"
     id: Number
@@ -272,6 +284,8 @@ class Measured(_Event):
     second_noise: float = 0.0
     dose_e: Electrons
     waited_s: float = 0.0
+    shift_eV: Finite = 0.0
+    zero_loss: ZeroLossPeak | None = None
 
 
 class Failed(_Event):
@@ -312,9 +326,10 @@ class Commanded(_Event):
 
 
 class Rescored(_Event):
-    """New values of all measured points, by id, after the scalarizer changed."""
+    """New values of all measured points, by id, after the scalarizer changed; by a version that writes ``format``."""
 
     type: Literal["rescored"] = "rescored"
+    format: int = 2
     values: dict[Number, float]
     noises: dict[Number, float]
     seconds: dict[Number, float] = Field(default_factory=dict)

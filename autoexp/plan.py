@@ -136,12 +136,22 @@ class PatchSpec(Model):
         return rows, columns
 
 
+class ZeroLossSpec(Model):
+    """Energies are measured from each spectrum's own zero-loss peak, which is at 0 eV."""
+
+    within_eV: Number = Field(2.0, ge=1e-3, le=1e3, description="how far from 0 eV the peak is looked for, eV")
+    limit_eV: Number | None = Field(
+        None, ge=1e-3, le=1e3, description="the run pauses when the peak has moved farther since the first spectrum, eV"
+    )
+
+
 class SpectrumSpec(Model):
     """How each spectrum is taken."""
 
     exposure_s: Number = Field(0.05, ge=1e-6, le=600, description="exposure, s: 1e-6 to 600")
     binning: Whole = Field(1, ge=1, le=64, description="camera binning along both axes")
     settle_s: Number = Field(0.0, ge=0, le=10, description="wait after the probe has been parked, s")
+    zero_loss: ZeroLossSpec | None = Field(None, description="measure energies from each spectrum's zero-loss peak")
 
 
 class DriftCheck(Model):

@@ -30,7 +30,10 @@ def changed(value: V, /, **changes: Any) -> V:
 
 @dataclass(frozen=True)
 class Point:
-    """One decision and what became of it."""
+    """One decision and what became of it.
+
+    ``shift_eV`` and ``zero_loss`` are what :class:`autoexp.events.Measured` says of the energies of its spectrum.
+    """
 
     id: int
     candidate: int | None
@@ -47,6 +50,8 @@ class Point:
     second_noise: float = 0.0
     record: int | None = None
     crc32: int | None = None
+    shift_eV: float = 0.0
+    zero_loss: Any = None
     fault: str = ""
     dose_e: float = 0.0
     exposed: bool = False

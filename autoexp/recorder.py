@@ -20,15 +20,18 @@ from autoexp.errors import BadFrameError, DiskError, RunLogError, ScoreError
 from autoexp.instrument import EnergyCalibration, Overview, Spectrum
 from autoexp.lost_events import lost_aside
 from autoexp.observers import Observer, Observers
-from autoexp.plan import Plan
+from autoexp.plan import Plan, ZeroLossSpec
 from autoexp.runlog import CheckedSpectra, RunLog, RunReader, checked_spectra, folded, record_refs
 from autoexp.scalarizers import Scalarizer, Scores
 from autoexp.scoring import Scorer
 from autoexp.state import Point, RunState
 from autoexp.status import Status, status_of
+from autoexp.zero_loss import find_zero_loss
 
 SCORE_S = 20.0
 READS, AGAIN_S = 3, 0.05
+SCORES_AS_TODAY = 3
+"""Format of the journals since which scores are what they are: windows hold parts of channels."""
 
 
 def _never() -> bool:
@@ -70,6 +73,7 @@ class Recorder:
             raise
         self.waited_s = 0.0
         self.score_hung = self.no_number = ""
+        self._offset_eV: float | None = None
         self.status: Status = status_of(self.state)
         self._observers = Observers(observers, hurried)
         self._scorer = Scorer(self.state.plan.decision_deadline_s if self.state.plan else SCORE_S, hurried)
@@ -149,9 +153,12 @@ class Recorder:
         Raises:
             BadFrameError: it has another number of channels than those before.
         """
-        self._open_stream(spectrum)
+        opened = self._open_stream(spectrum)
         ref = self._log.append_spectrum(spectrum.counts)
-        first, second = self._scores(spectrum.counts[None])
+        peak = self._zero_loss(spectrum)
+        shift_eV = spectrum.energy.offset - opened.offset - (peak.position_eV if peak else 0.0)
+        first, second = self._scores(spectrum.counts[None], [(shift_eV, peak)])
+        self._tell_moved(spectrum.energy)
         self.append(
             ev.Measured(
                 id=point_id,
@@ -162,6 +169,8 @@ class Recorder:
                 second_noise=float(second.std[0]) if second else 0.0,
                 dose_e=dose_e,
                 waited_s=round(self.waited_s, 6),
+                shift_eV=shift_eV,
+                zero_loss=peak,
             )
         )
 
@@ -183,7 +192,7 @@ class Recorder:
             trouble = f"The stored spectra have no score: {error}"
             found = CheckedSpectra([], np.empty((0, len(self.energy())), np.float32), self.state.measured)
         self._warn_of(found.damaged)
-        first, second = self._scores(found.counts)
+        first, second = self._scores(found.counts, [(p.shift_eV, p.zero_loss) for p in found.points])
         self.score_hung = trouble or self.score_hung
         ids = [p.id for p in found.points]
         lost = dict.fromkeys((p.id for p in found.damaged), float("nan"))
@@ -193,12 +202,20 @@ class Recorder:
 
         self.append(
             ev.Rescored(
+                format=ev.FORMAT_VERSION,
                 values=by_id(first.value),
                 noises=by_id(first.std),
                 seconds=by_id(second.value) if second else {},
                 second_noises=by_id(second.std) if second else {},
             )
         )
+
+    def score_as_today(self) -> None:
+        """Score what an earlier version has scored anew, where scores have changed since: all values mean the same."""
+        started = next((r.event for r in self.records if isinstance(r.event, ev.Started)), None)
+        again = any(isinstance(r.event, ev.Rescored) and r.event.format >= SCORES_AS_TODAY for r in self.records)
+        if started is not None and started.format < SCORES_AS_TODAY and not again:
+            self.rescore()
 
     def name_damaged(self) -> None:
         """Warn of measured points whose spectra are not on disk as they were measured; once of each."""
@@ -264,22 +281,55 @@ class Recorder:
         """Energies of the channels (E,); empty before the first spectrum."""
         return np.empty(0) if self.state.spectra is None else self.state.spectra.energy
 
-    def _scores(self, spectra: npt.NDArray[np.floating]) -> tuple[Scores, Scores | None]:
-        """What the scalarizer in force makes of spectra, and the second one, if there is one."""
-        settings = self.state.settings
+    def _tell_moved(self, energy: EnergyCalibration) -> None:
+        """Warn where the camera's own calibration has moved since the spectrum before."""
+        before, self._offset_eV = self._offset_eV, energy.offset
+        if before is not None and abs(energy.offset - before) > energy.scale:
+            moved = f"The energy axis has moved by {energy.offset - before:+.3g} eV"
+            self.append(ev.Warned(message=f"{moved}; each spectrum is scored on its own calibration."))
+
+    def _zero_loss(self, spectrum: Spectrum) -> ev.ZeroLossPeak | None:
+        """Where the zero-loss peak is, if the plan wants energies to be measured from it; None where there is none."""
+        spec = self._zero_loss_spec
+        if spec is None:
+            return None
+        energy, gain = spectrum.energy.axis(len(spectrum.counts)), spectrum.counts_per_electron or 1.0
+        found = find_zero_loss(spectrum.counts, energy, spec.within_eV, gain)
+        position, width = float(found.position_eV[0]), float(found.width_eV[0])
+        return ev.ZeroLossPeak(position_eV=position, width_eV=width) if np.isfinite(position) else None
+
+    @property
+    def _zero_loss_spec(self) -> ZeroLossSpec | None:
+        return self.state.plan.spectrum.zero_loss if self.state.plan else None
+
+    def _scores(
+        self, spectra: npt.NDArray[np.floating], axes: Sequence[tuple[float, object]]
+    ) -> tuple[Scores, Scores | None]:
+        """What the scalarizer in force makes of spectra, and the second one, if there is one.
+
+        Args:
+            spectra: (n, E).
+            axes: what is added to the energies of each, eV, and its zero-loss peak, if it has one.
+        """
+        settings, spec = self.state.settings, self._zero_loss_spec
         assert settings is not None
         self.score_hung = self.no_number = ""
-        first = self._score(settings.scalarizer, spectra)
+        if spec is not None and len(axes) and all(peak is None for _, peak in axes):
+            self.no_number = f"There is no zero-loss peak within {spec.within_eV:g} eV of 0 eV."
+        shift_eV = np.array([shift if spec is None or peak is not None else np.nan for shift, peak in axes])
+        first = self._score(settings.scalarizer, spectra, shift_eV)
         if not self.no_number and len(spectra) and not np.isfinite(first.value).any():
             self.no_number = f"The score ({settings.scalarizer.describe()}) gives no number."
-        return first, self._score(settings.second, spectra) if settings.second else None
+        return first, self._score(settings.second, spectra, shift_eV) if settings.second else None
 
-    def _score(self, scalarizer: Scalarizer, spectra: npt.NDArray[np.floating]) -> Scores:
+    def _score(
+        self, scalarizer: Scalarizer, spectra: npt.NDArray[np.floating], shift_eV: npt.NDArray[np.float64]
+    ) -> Scores:
         """Scores; NaN, and a warning, where the scalarizer cannot cope, so that the spectrum itself is never lost."""
         assert self.state.spectra is not None
         gain = self.state.spectra.counts_per_electron or 1.0
         try:
-            return self._scorer.score(scalarizer, spectra, self.energy(), gain)
+            return self._scorer.score(scalarizer, spectra, self.energy(), gain, shift_eV)
         except Exception as error:  # a user's function may raise anything
             if isinstance(error, ScoreError):
                 self.score_hung = f"The score gave no number: {error}."
@@ -289,7 +339,12 @@ class Recorder:
                 self.append(ev.Warned(message=said))
             return Scores(np.full(len(spectra), np.nan), np.zeros(len(spectra)))
 
-    def _open_stream(self, spectrum: Spectrum) -> None:
+    def _open_stream(self, spectrum: Spectrum) -> ev.SpectraOpened:
+        """The stream to which a spectrum belongs.
+
+        Raises:
+            BadFrameError: it has another number of channels than those before.
+        """
         channels = len(spectrum.counts)
         if self.state.spectra is None:
             energy = spectrum.energy
@@ -306,6 +361,8 @@ class Recorder:
         elif self.state.spectra.channels != channels:
             expected = self.state.spectra.channels
             raise BadFrameError(f"The camera returned {channels} channels; this run holds {expected}.")
+        assert self.state.spectra is not None
+        return self.state.spectra
 
 
 def software() -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ class Scores(NamedTuple):
 
 class _Scalarizer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    covered: ClassVar[float] = 0.9
+    """Share of each window that has to lie on the axis."""
 
     def values(self, spectra: Spectra, energy_eV: Array) -> Array:
         """Values (n,) of spectra (n, E) on the axis (E,)."""
@@ -64,12 +67,13 @@ class _Scalarizer(BaseModel):
         Raises:
             PlanError: a window lies outside the axis or between two channels.
         """
+        ends = f"which runs from {energy_eV[0]:g} to {energy_eV[-1]:g} eV. Move the window, or the spectrometer."
         for low, high in self.windows():
             if not np.any((energy_eV >= low) & (energy_eV <= high)):
-                raise PlanError(
-                    f"The window {low:g} to {high:g} eV holds no channel of the spectrum, which runs from "
-                    f"{energy_eV[0]:g} to {energy_eV[-1]:g} eV. Move the window, or the spectrometer."
-                )
+                raise PlanError(f"The window {low:g} to {high:g} eV holds no channel of the spectrum, {ends}")
+            there = (min(high, energy_eV[-1]) - max(low, energy_eV[0])) / (high - low)
+            if there < self.covered:
+                raise PlanError(f"Only {there:.0%} of the window {low:g} to {high:g} eV lies on the spectrum, {ends}")
 
     def windows(self) -> list[tuple[float, float]]:
         """The energy windows that it looks at, eV."""
@@ -101,6 +105,15 @@ class _Windowed(_Scalarizer):
     def _inside(self, energy_eV: Array) -> npt.NDArray[np.bool_]:
         return (energy_eV >= self.low_eV) & (energy_eV <= self.high_eV)
 
+    def _shares(self, energy_eV: Array) -> Array:
+        """Which part of each channel (E,) lies in the window, which may begin and end within channels."""
+        if len(energy_eV) < 2:
+            return self._inside(energy_eV).astype(float)
+        middles = (energy_eV[1:] + energy_eV[:-1]) / 2
+        edges = np.concatenate([[2 * energy_eV[0] - middles[0]], middles, [2 * energy_eV[-1] - middles[-1]]])
+        inside = np.clip(edges, self.low_eV, self.high_eV)
+        return np.asarray(np.diff(inside) / np.diff(edges))
+
     def _span(self) -> str:
         return f"{self.low_eV:g} to {self.high_eV:g} eV"
 
@@ -111,7 +124,7 @@ class Window(_Windowed):
     kind: Literal["window"] = "window"
 
     def values(self, spectra: Spectra, energy_eV: Array) -> Array:
-        return np.asarray(spectra[:, self._inside(energy_eV)].sum(axis=1, dtype=float))
+        return np.asarray(np.asarray(spectra, dtype=float) @ self._shares(energy_eV))
 
     def describe(self) -> str:
         return f"intensity in {self._span()}"
@@ -138,8 +151,7 @@ class Edge(_Windowed):
         return [(self.background_low_eV, self.background_high_eV), (self.low_eV, self.high_eV)]
 
     def values(self, spectra: Spectra, energy_eV: Array) -> Array:
-        inside = self._inside(energy_eV)
-        return np.asarray((spectra[:, inside] - self.background(spectra, energy_eV)[:, inside]).sum(axis=1))
+        return np.asarray((spectra - self.background(spectra, energy_eV)) @ self._shares(energy_eV))
 
     def background(self, spectra: Spectra, energy_eV: Array) -> Array:
         """The fitted background (n, E), on the whole axis."""
@@ -162,12 +174,18 @@ class Edge(_Windowed):
 
 
 class PeakHeight(_Windowed):
-    """Height of the highest peak in a window, smoothed over a channel or two, counts."""
+    """Height of the highest peak in a window, smoothed over a channel or two, at the top of a parabola, counts."""
 
     kind: Literal["peak-height"] = "peak-height"
 
     def values(self, spectra: Spectra, energy_eV: Array) -> Array:
-        return np.asarray(_smooth(spectra[:, self._inside(energy_eV)]).max(axis=1))
+        smooth = _smooth(spectra[:, self._inside(energy_eV)])
+        top = smooth.argmax(axis=1)
+        rows, inner = np.arange(len(smooth)), np.clip(top, 1, max(1, smooth.shape[1] - 2))
+        if smooth.shape[1] < 3:
+            return np.asarray(smooth.max(axis=1))
+        slope = smooth[rows, inner + 1] - smooth[rows, inner - 1]
+        return np.asarray(smooth[rows, top] + 0.25 * np.abs(slope * _parabola(smooth, top)))
 
     def describe(self) -> str:
         return f"peak height in {self._span()}"
@@ -246,6 +264,8 @@ class Similarity(_Scalarizer):
 
     The reference is given on its own axis and interpolated; with a window only that part is compared.
     """
+
+    covered: ClassVar[float] = 0.0
 
     kind: Literal["similarity"] = "similarity"
     reference: tuple[Intensity, ...] = Field(

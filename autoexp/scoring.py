@@ -14,6 +14,7 @@ from autoexp.foreign import real_numbers
 from autoexp.patches import read_only
 from autoexp.scalarizers import Scalarizer, Scores
 from autoexp.threads import Worker, tamed
+from autoexp.zero_loss import scored
 
 POLL_S = 0.02
 SPECTRUM_S = 0.01
@@ -43,8 +44,11 @@ class Scorer:
         spectra: npt.NDArray[np.floating[Any]],
         energy_eV: npt.NDArray[np.float64],
         counts_per_electron: float,
+        shift_eV: npt.NDArray[np.float64] | None = None,
     ) -> Scores:
         """Values (n,) of spectra (n, E), and their noise; both are finite or NaN.
+
+        See :func:`autoexp.zero_loss.scored` for what it is given.
 
         Raises:
             ScoreTimeoutError: it took too long, or nobody waits any more.
@@ -54,8 +58,7 @@ class Scorer:
         spectra, energy_eV = read_only(np.asarray(spectra)), read_only(energy_eV)
 
         def work() -> Scores:
-            scalarizer.check_axis(energy_eV)
-            return scalarizer.score(spectra, energy_eV, counts_per_electron)
+            return scored(scalarizer, spectra, energy_eV, counts_per_electron, shift_eV)
 
         limit_s = self.deadline_s + SPECTRUM_S * len(spectra)
         call, until_s = self._worker.begin(tamed(work)), time.monotonic() + limit_s

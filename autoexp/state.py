@@ -263,6 +263,8 @@ def _(event: ev.Measured, state: RunState) -> Changes:
         second_noise=event.second_noise,
         record=event.record.index,
         crc32=event.record.crc32,
+        shift_eV=event.shift_eV,
+        zero_loss=event.zero_loss,
     )
 
 

@@ -251,13 +251,12 @@ class Wandering(Witness):
         return dataclasses.replace(taken, energy=dataclasses.replace(taken.energy, **self.moved))
 
 
-@pytest.mark.parametrize("moved", [{"offset": 30.0}, {"scale": 0.02}])
-def test_an_axis_that_moves_pauses_the_run(moved, plasmonic, tmp_path, locks):
-    wandering = Wandering(plasmonic, **moved)
+def test_a_scale_that_changes_pauses_the_run(plasmonic, tmp_path, locks):
+    wandering = Wandering(plasmonic, scale=0.02)
     engine = Engine(plan(), wandering, tmp_path / "run", lock_folder=locks)
     engine.start()
     until(lambda: engine.status.phase == "suspended", 20)
-    assert "energy axis has moved" in engine.status.reason
+    assert "energy axis has changed" in engine.status.reason
     assert engine.state.exposures == 4
     engine.resume()
     assert engine.join(20)

@@ -46,7 +46,9 @@ ALL = [
 
 def test_window_sums_its_channels():
     spectra = np.stack([np.ones(1024), 2 * np.ones(1024)])
-    np.testing.assert_allclose(Window(low_eV=10, high_eV=20).values(spectra, ENERGY), [101, 202])
+    np.testing.assert_allclose(Window(low_eV=10, high_eV=20).values(spectra, ENERGY), [100, 200])
+    np.testing.assert_allclose(Window(low_eV=10.02, high_eV=20.07).values(spectra, ENERGY), [100.5, 201])
+    np.testing.assert_allclose(Window(low_eV=10.01, high_eV=10.02).values(spectra, ENERGY), [0.1, 0.2])
 
 
 @given(st.floats(12, 18), st.floats(1.0, 3.0), st.floats(100, 1e6))
@@ -64,7 +66,8 @@ def test_peaks_are_measured_to_a_fraction_of_a_channel(centre, fwhm, height):
 def test_edge_takes_the_power_law_away(r, amplitude, signal):
     background = amplitude * (LOW_EDGE / 400) ** -r
     step = signal * ((LOW_EDGE >= 532) & (LOW_EDGE < 560)) / 56
-    edge = Edge(low_eV=532, high_eV=559.75, background_low_eV=440, background_high_eV=520)
+    step_eV = LOW_EDGE[1] - LOW_EDGE[0]
+    edge = Edge(low_eV=532 - step_eV / 2, high_eV=560 - step_eV / 2, background_low_eV=440, background_high_eV=520)
     value = edge.values((background + step)[None], LOW_EDGE)[0]
     assert value == pytest.approx(signal, abs=2e-3 * background[264:320].sum() + 1e-6)
 
@@ -128,7 +131,9 @@ def test_windows_off_the_axis_are_refused():
         Window(low_eV=200, high_eV=300).check_axis(ENERGY)
     with pytest.raises(PlanError, match="four channels"):
         Edge(low_eV=50, high_eV=60, background_low_eV=40.0, background_high_eV=40.15).check_axis(ENERGY)
-    Window(low_eV=-5, high_eV=1).check_axis(ENERGY)
+    with pytest.raises(PlanError, match="Only 17% of the window"):
+        Window(low_eV=-5, high_eV=1).check_axis(ENERGY)
+    Window(low_eV=-0.1, high_eV=1).check_axis(ENERGY)
 
 
 def test_a_function_that_is_not_registered_is_refused_at_use_and_can_be_read():

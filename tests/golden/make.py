@@ -1,7 +1,7 @@
 """Makes the files of this folder with the version of the program that is on the path, and writes down what it says.
 
-Not a test. They were made with the last version that wrote journals of format 1; those of later formats belong into
-folders beside ``format1``. Usage, with the source of that version: ``PYTHONPATH=... python make.py FOLDER``.
+Not a test. Those in a folder were made with the last version that wrote journals of that format. Usage, with the source
+of that version: ``PYTHONPATH=... python make.py FOLDER``.
 ``finished``, ``unfinished`` and ``deep-kernel`` were made in the same way, by hand.
 """
 

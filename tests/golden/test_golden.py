@@ -1,7 +1,7 @@
 """What earlier versions wrote still opens, means the same, and can be gone on with.
 
-``format1`` holds what the last version that wrote journals of format 1 made, and in ``said.json`` what it made of that
-itself; see ``make.py``.
+``format1`` and ``format2`` hold what the last versions that wrote journals of those formats made, and in ``said.json``
+what they made of that themselves; see ``make.py``.
 """
 
 from __future__ import annotations
@@ -29,18 +29,29 @@ from autoexp.unfinished import close_unfinished
 from virtual_stem.microscope import VirtualMicroscope
 from virtual_stem.optics import Optics
 
-GOLDEN = pathlib.Path(__file__).parent / "format1"
-SAID = json.loads((GOLDEN / "said.json").read_text(encoding="utf-8"))
+HERE = pathlib.Path(__file__).parent
+GOLDEN = HERE / "format1"
+FORMATS = ("format1", "format2")
+SAID = {
+    f"{form}/{name}": said
+    for form in FORMATS
+    for name, said in json.loads((HERE / form / "said.json").read_text(encoding="utf-8")).items()
+}
 CURRENT_PA = 50.0
 AWAY = {"CAperture.y": 0.03, "CAperture.x": -0.035}
-OPERATOR = {"steered": 1}
+OPERATOR = {f"{form}/steered": 1 for form in FORMATS}
 """Points that somebody asked for."""
 
 
 @pytest.fixture
 def folder(request, tmp_path):
     """A run of old, in a folder where it may be written to."""
-    return pathlib.Path(shutil.copytree(GOLDEN / request.param, tmp_path / request.param))
+    return pathlib.Path(shutil.copytree(HERE / request.param, tmp_path / request.param))
+
+
+def said_of(folder):
+    """What the version that made a run said of it."""
+    return SAID[f"{folder.parent.name}/{folder.name}"]
 
 
 @pytest.fixture
@@ -66,7 +77,7 @@ def electrons(exposure_s):
 def cuts():
     """Each run, cut off after the last event of each type that is not its end."""
     for name in SAID:
-        records, _ = read_events(GOLDEN / name)
+        records, _ = read_events(HERE / name)
         last = {r.event.type: r.seq for r in records if not isinstance(r.event, ev.Finished)}
         ended = any(isinstance(r.event, ev.Finished) for r in records)
         for kind, seq in last.items():
@@ -80,7 +91,7 @@ def everything(names):
 
 @everything(SAID)
 def test_a_run_of_old_means_what_it_meant(folder):
-    said, reader = SAID[folder.name], RunReader(folder)
+    said, reader = said_of(folder), RunReader(folder)
     state = fold(reader.records)
     assert reader.damaged_bytes == 0
     assert state.dose_e == said["dose_e"]
@@ -101,8 +112,11 @@ def test_its_spectra_and_arrays_are_those_that_were_scored(folder):
     state = fold(reader.records)
     spectra = reader.spectra()[[p.record for p in state.measured]]
     scorer, opened = state.settings.scalarizer, state.spectra
-    scored = scorer.score(spectra, opened.energy, opened.counts_per_electron)
-    np.testing.assert_allclose(scored.value, [p.value for p in state.measured], rtol=1e-5)
+    inside = (opened.energy >= scorer.low_eV) & (opened.energy <= scorer.high_eV)
+    then = spectra[:, inside].sum(axis=1, dtype=float)  # whole channels; now their parts in the window count
+    np.testing.assert_allclose(then, [p.value for p in state.measured], rtol=1e-5)
+    now = scorer.score(spectra, opened.energy, opened.counts_per_electron).value
+    np.testing.assert_allclose(now, then, rtol=2 / inside.sum())
     assert reader.array(state.prepared.overview).shape == state.prepared.shape
     for predicted in reader.events(ev.Predicted):
         assert reader.array(predicted.array).shape == (2, state.prepared.candidates)
@@ -110,7 +124,7 @@ def test_its_spectra_and_arrays_are_those_that_were_scored(folder):
 
 @everything(SAID)
 def test_it_is_reported_and_exported(folder):
-    said = SAID[folder.name]
+    said = said_of(folder)
     text = write_report(folder).read_text(encoding="utf-8")
     assert folder.name in text
     assert (said["ending"] or "unfinished") in text.lower()
@@ -124,32 +138,32 @@ def test_it_is_reported_and_exported(folder):
 def test_its_decisions_are_made_again(folder):
     found = verify(folder)
     assert found.differences == ()
-    assert found.operator == OPERATOR.get(folder.name, 0)
-    assert found.decisions + found.operator == SAID[folder.name]["exposures"]
+    assert found.operator == OPERATOR.get(f"{folder.parent.name}/{folder.name}", 0)
+    assert found.decisions + found.operator == said_of(folder)["exposures"]
 
 
-@everything(["unfinished"])
+@everything(["format1/unfinished"])
 def test_an_unfinished_run_goes_on_and_pays_for_what_was_in_flight(folder, same_kind, locks):
     state = resume(folder, same_kind, locks)
     assert state.finished.ending == "completed"
-    assert state.exposures == SAID["unfinished"]["points"]
-    assert state.dose_e == pytest.approx(SAID["finished"]["dose_e"])  # the same plan, from beginning to end
-    assert RunReader(folder).records[: SAID["unfinished"]["events"]] == RunReader(GOLDEN / "unfinished").records
+    assert state.exposures == SAID["format1/unfinished"]["points"]
+    assert state.dose_e == pytest.approx(SAID["format1/finished"]["dose_e"])  # the same plan, from beginning to end
+    assert RunReader(folder).records[: SAID["format1/unfinished"]["events"]] == RunReader(GOLDEN / "unfinished").records
 
 
-@everything(["unfinished"])
+@everything(["format1/unfinished"])
 def test_an_unfinished_run_that_is_closed_pays_for_what_was_in_flight(folder):
     """That journal does not say what the exposure was to cost: the others tell."""
     close_unfinished(folder, "discarded")
     state = RunReader(folder).state
     assert state.finished.ending == "discarded"
     spectrum_e = electrons(state.plan.spectrum.exposure_s)
-    assert state.dose_e == pytest.approx(SAID["unfinished"]["dose_e"] + spectrum_e)
+    assert state.dose_e == pytest.approx(SAID["format1/unfinished"]["dose_e"] + spectrum_e)
 
 
 @pytest.mark.parametrize(("name", "seq"), list(cuts()))
 def test_wherever_it_was_cut_off_it_is_resumed_to_its_end(name, seq, tmp_path, same_kind, locks):
-    folder = pathlib.Path(shutil.copytree(GOLDEN / name, tmp_path / "run"))
+    folder = pathlib.Path(shutil.copytree(HERE / name, tmp_path / "run"))
     lines = (folder / EVENTS).read_bytes().splitlines(keepends=True)
     torn = lines[seq + 1][:20] if seq + 1 < len(lines) else b""
     (folder / EVENTS).write_bytes(b"".join(lines[: seq + 1]) + torn)
@@ -168,7 +182,7 @@ def test_wherever_it_was_cut_off_it_is_resumed_to_its_end(name, seq, tmp_path, s
 
 
 def before_records(name, seq):
-    return read_events(GOLDEN / name)[0][: seq + 1]
+    return read_events(HERE / name)[0][: seq + 1]
 
 
 @pytest.mark.parametrize("path", sorted((GOLDEN / "plans").glob("*.json")), ids=lambda path: path.stem)
