@@ -21,7 +21,7 @@ from autoexp.documents import read_json, shown
 from autoexp.errors import AgentError, PlanError
 from autoexp.fields import MAX_SEED, Number, Whole, explain
 from autoexp.patches import Candidates
-from autoexp.plan import AgentSpec, DeepKernelAgent, Goal, Model
+from autoexp.plan import AgentSpec, DeepKernelAgent, Goal, Model, ZeroLossSpec
 from autoexp.scalarizers import Scalarizer, Scores
 
 MAX_JSON_BYTES = 1 << 28
@@ -47,6 +47,7 @@ class Campaign(Model):
 
     agent: AgentSpec = DeepKernelAgent()
     scalarizer: Scalarizer | None = Field(None, description="what to look for; none where values are recorded")
+    zero_loss: ZeroLossSpec | None = Field(None, description="measure energies from each spectrum's zero-loss peak")
     budget: Whole = Field(100, ge=1, le=1_000_000, description="points of each run")
     seeds: Whole = Field(1, ge=1, le=10_000, description="number of runs")
     first_seed: Whole = Field(0, ge=0, le=MAX_SEED - 10_000, description="seed of the first run; the others follow")
@@ -182,7 +183,7 @@ def replay(
     """
     dataset = dataset if isinstance(dataset, Dataset) else load(dataset)
     campaign = (campaign or Campaign()).model_copy(update=changes)
-    scores = dataset.score(campaign.scalarizer)
+    scores = dataset.score(campaign.scalarizer, campaign.zero_loss)
     candidates = dataset.candidates(campaign.patch)
     campaign = campaign.model_copy(update={"patch": candidates.spec.pixels})
     runs = []

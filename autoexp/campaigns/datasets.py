@@ -13,8 +13,9 @@ import numpy.typing as npt
 from autoexp.campaigns.formats import DatasetError, Raw, read, read_image
 from autoexp.errors import PlanError
 from autoexp.patches import Candidates, check_image, read_only
-from autoexp.plan import PatchSpec, Region
+from autoexp.plan import PatchSpec, Region, ZeroLossSpec
 from autoexp.scalarizers import Scalarizer, Scores
+from autoexp.zero_loss import find_zero_loss, scored
 from virtual_stem.recordings.dead_pixels import mended, mended_image
 
 MAX_CANDIDATES = 2_000_000
@@ -77,16 +78,20 @@ class Dataset:
             return candidates
         return replace(candidates, allowed=read_only(candidates.allowed & ~self.dead))
 
-    def score(self, scalarizer: Scalarizer | None) -> Scores:
+    def score(self, scalarizer: Scalarizer | None, zero_loss: ZeroLossSpec | None = None) -> Scores:
         """Value and counting noise (n,), (n,) of every candidate.
+
+        Args:
+            scalarizer: what to look for; None where values are recorded.
+            zero_loss: measure energies from each spectrum's own zero-loss peak; one without such has no value.
 
         Raises:
             PlanError: a scalarizer is missing, is not needed, or does not fit the energy axis.
         """
-        found = self._scored(scalarizer)
+        found = self._scored(scalarizer, zero_loss)
         return found if self.dead is None else Scores(np.where(self.dead, np.nan, found.value), found.std)
 
-    def _scored(self, scalarizer: Scalarizer | None) -> Scores:
+    def _scored(self, scalarizer: Scalarizer | None, zero_loss: ZeroLossSpec | None) -> Scores:
         if self.scalar is not None:
             if scalarizer is not None:
                 raise PlanError(f"{self.name} holds recorded values and no spectra: leave the scalarizer out.")
@@ -98,14 +103,29 @@ class Dataset:
                 f"{self.name} holds spectra from {low:g} to {high:g} eV: say what to look for with a scalarizer, for "
                 f"example window:{low + (high - low) / 4:g}-{low + (high - low) / 2:g}"
             )
-        scalarizer.check_axis(self.energy_eV)
-        blocks = [np.asarray(b, dtype=float) for b in np.array_split(self.spectra, 1 + len(self) // BLOCK)]
-        if self.counts_per_electron is None:
-            values = [scalarizer.values(block, self.energy_eV) for block in blocks if len(block)]
-            return Scores(np.concatenate(values), np.zeros(len(self)))
-        scores = [scalarizer.score(b, self.energy_eV, self.counts_per_electron) for b in blocks if len(b)]
-        noise = np.concatenate([s.std for s in scores])
-        return Scores(np.concatenate([s.value for s in scores]), np.nan_to_num(noise))
+        if zero_loss is None:
+            scalarizer.check_axis(self.energy_eV)
+        scores, trouble = [], None
+        for block in filter(len, np.array_split(self.spectra, 1 + len(self) // BLOCK)):
+            try:
+                scores.append(self._scored_block(scalarizer, block, zero_loss))
+            except PlanError as error:  # no spectrum of this block has the windows on its axis
+                scores.append(Scores(np.full(len(block), np.nan), np.zeros(len(block))))
+                trouble = error
+        value = np.concatenate([s.value for s in scores])
+        if trouble is not None and not np.isfinite(value).any():
+            raise trouble
+        return Scores(value, np.nan_to_num(np.concatenate([s.std for s in scores])))
+
+    def _scored_block(self, scalarizer: Scalarizer, block: npt.NDArray[Any], zero_loss: ZeroLossSpec | None) -> Scores:
+        assert self.energy_eV is not None
+        shift_eV = None
+        if zero_loss is not None:
+            gain = self.counts_per_electron or 1.0
+            shift_eV = -find_zero_loss(block, self.energy_eV, zero_loss.within_eV, gain).position_eV
+            if not np.isfinite(shift_eV).any():
+                raise PlanError(f"{self.name}: no zero-loss peak lies within {zero_loss.within_eV:g} eV of 0 eV.")
+        return scored(scalarizer, np.asarray(block, dtype=float), self.energy_eV, self.counts_per_electron, shift_eV)
 
     def describe(self) -> dict[str, Any]:
         """What it is, in plain JSON types."""

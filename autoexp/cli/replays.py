@@ -31,6 +31,10 @@ Signal = Annotated[
     list[int] | None,
     typer.Option(min=1, help="Number of the map or image that is meant, where a file holds several."),
 ]
+ZeroLoss = Annotated[
+    float | None,
+    typer.Option(help="Measure energies from each spectrum's own zero-loss peak, looked for so many eV around 0."),
+]
 InFlight = Annotated[int, typer.Option(min=0, max=64, help="Points not back yet when the next one is decided.")]
 
 
@@ -45,6 +49,7 @@ def replay(
     patch: Patch = None,
     image: Image = None,
     signal: Signal = None,
+    zero_loss: ZeroLoss = None,
     in_flight: InFlight = 0,
     output: Annotated[
         pathlib.Path | None, typer.Option("--json", metavar="OUT", help="Write the runs as JSON here; - for stdout.")
@@ -62,7 +67,7 @@ def replay(
         if (dataset / "events.jsonl").is_file():
             _verify(dataset, reply, output)
             return
-        campaign = _campaign(agent, acquisition, scalarizer, budget, seeds, seed, patch, in_flight)
+        campaign = _campaign(agent, acquisition, scalarizer, budget, seeds, seed, patch, in_flight, zero_loss)
         result = _replayed(_load(dataset, image, signal), campaign)
         _keep(result.to_json(), output, reply)
         if not reply.as_json:
@@ -87,6 +92,7 @@ def compare(
     patch: Patch = None,
     image: Image = None,
     signal: Signal = None,
+    zero_loss: ZeroLoss = None,
     in_flight: InFlight = 0,
     output: Annotated[pathlib.Path, typer.Option(help="Folder for table, page, image and runs.")] = pathlib.Path(
         "compare"
@@ -105,7 +111,7 @@ def compare(
             found = [Replay.read(path) for path in inputs]
         elif len(inputs) == 1:
             policies = [
-                _campaign(name, chosen, scalarizer, budget, seeds, seed, patch, in_flight)
+                _campaign(name, chosen, scalarizer, budget, seeds, seed, patch, in_flight, zero_loss)
                 for name, chosen in _policies(agent, acquisition)
             ]
             data = _load(inputs[0], image, signal)
@@ -144,6 +150,7 @@ def _campaign(
     seed: int,
     patch: int | None,
     in_flight: int,
+    zero_loss: float | None,
 ) -> Campaign:
     from autoexp.campaigns import Campaign
     from autoexp.plan import checked
@@ -157,6 +164,7 @@ def _campaign(
         first_seed=seed,
         patch=patch,
         in_flight=in_flight,
+        zero_loss=None if zero_loss is None else {"within_eV": zero_loss},
     )
 
 

@@ -132,6 +132,10 @@ def _about(reader: RunReader, state: RunState, points: list[Point]) -> dict[str,
         about["second_noise"] = np.array([p.second_noise for p in points])
         about["second_scalarizer"] = clean(settings.second.describe())
         about["second_units"] = clean(settings.second.units)
+    about["energy_shift_eV"] = np.array([p.shift_eV for p in points])
+    if any(p.zero_loss for p in points):
+        about["zero_loss_eV"] = np.array([p.zero_loss.position_eV if p.zero_loss else np.nan for p in points])
+        about["zero_loss_width_eV"] = np.array([p.zero_loss.width_eV if p.zero_loss else np.nan for p in points])
     if prepared and prepared.fov_nm:
         about["position_nm"] = positions * np.asarray(prepared.fov_nm)
         about["fov_nm"] = list(prepared.fov_nm)

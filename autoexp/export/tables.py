@@ -37,6 +37,9 @@ COLUMNS = (
     "dose_e",
     "elapsed_s",
     "utc",
+    "energy_shift_eV",
+    "zero_loss_eV",
+    "zero_loss_width_eV",
 )
 Row = Sequence[object]
 Rows = Callable[[], Iterable[Row]]
@@ -140,6 +143,8 @@ def _row(
         point.dose_e,
         record.elapsed_s if record else "",
         record.utc if record else "",
+        point.shift_eV if point.status == "measured" else "",
+        *((point.zero_loss.position_eV, point.zero_loss.width_eV) if point.zero_loss else ("", "")),
     )
 
 

@@ -146,7 +146,8 @@ def best_spectrum(facts: Facts) -> str:
     spectra = facts.spectra(ranked[:TYPICAL])
     if not len(spectra) or facts.state.settings is None or not _is_axis(facts.energy):
         return ""
-    best, energy = spectra[0], facts.energy
+    best, energy = spectra[0], facts.energy + ranked[0].shift_eV
+    axes_eV = [facts.energy + point.shift_eV for point in ranked[: len(spectra)]]
     figure = draw.new_figure(7.4, 3.4)
     title = f"Spectrum of point {ranked[0].id + 1}, the best"
     axes = draw.style(figure.subplots(), title, f"energy loss ({facts.energy_units})", "counts")
@@ -155,7 +156,7 @@ def best_spectrum(facts: Facts) -> str:
     for number, (low, high) in enumerate(windows):
         axes.axvspan(low, high, color=draw.PURPLE, alpha=0.28, linewidth=0, label="window" if not number else None)
     if len(spectra) > 1:
-        typical = np.median(spectra, axis=0)
+        typical = np.median([np.interp(energy, own, s) for own, s in zip(axes_eV, spectra, strict=True)], axis=0)
         axes.plot(energy, typical, color=draw.GREY, linewidth=1, linestyle="--", label="median of all points")
     axes.plot(energy, best, color=draw.BLUE, linewidth=1.2, label="best point")
     if isinstance(scalarizer, Edge):
