@@ -62,6 +62,7 @@ PREDICTION_EVERY = 10
 WAITING = ("paused", "suspended")
 ON_REQUEST = "on request"
 RESUME = "Resume when the instrument is ready again, or stop."
+NOTHING_IN_REGIONS = "Nothing is left to measure in the regions that are drawn. Change or delete them, then resume."
 IDLE_S = 60.0
 """A run of which nothing is heard for so long is taken to hang, and its instrument is put back."""
 START_S, FINISH_S = 2.0, 10.0
@@ -187,6 +188,10 @@ class Engine:
     def resume(self) -> None:
         """Go on after a pause or a suspension."""
         self._commands.put("resume")
+
+    def set_back(self) -> None:
+        """Let the scan show the overview's field again, and go on after a pause."""
+        self._commands.put("set-back")
 
     def stop(self) -> None:
         """Finish the point that is being measured, put the instrument back, keep everything."""
@@ -472,6 +477,9 @@ class Engine:
             self._recorder.enter("paused", decision.warning or "")
             return None
         suggestion = decision.suggestion
+        if suggestion is None and not decision.finished and self._settings.regions:
+            self._recorder.enter("paused", NOTHING_IN_REGIONS)
+            return None
         if suggestion is None:
             raise _End("completed", decision.finished or "nothing is left to measure")
         self._keep_prediction(decision.prediction)
@@ -508,12 +516,16 @@ class Engine:
         try:
             self._guardian.check()
         except (FieldChangedError, InstrumentBusyError) as error:
-            self._recorder.enter("paused", str(error))
+            self._pause_for(error)
             return False
         except InstrumentError as error:
             self._recorder.enter("suspended", str(error))
             return False
         return True
+
+    def _pause_for(self, error: InstrumentError) -> None:
+        """Somebody else has the instrument, or has changed the scanned field, which can be set back."""
+        self._recorder.enter("paused", str(error), "set-back" if isinstance(error, FieldChangedError) else None)
 
     def _measure(self, decided: ev.Decided) -> None:
         shift = self.state.drift(self._recorder.elapsed_s)
@@ -604,7 +616,7 @@ class Engine:
                     reason = f"{BAD_FRAMES_IN_A_ROW} unusable frames in a row; the last: {error}"
                     self._recorder.enter("paused", reason)
             case InstrumentBusyError() | FieldChangedError():
-                self._recorder.enter("paused", str(error))
+                self._pause_for(error)
             case SpectrumFaultError():
                 self._dark_since = time.monotonic() if error.fault == "dark" else None
                 self._recorder.enter("suspended", str(error))
@@ -629,7 +641,7 @@ class Engine:
         refused = None
         if verb == "pause" and phase not in ("preparing", "running"):
             refused = f"only a running experiment can pause; this one is {phase}"
-        if verb == "resume" and phase not in WAITING:
+        if verb in ("resume", "set-back") and phase not in WAITING:
             refused = f"only a paused experiment can resume; this one is {phase}"
         self._recorder.append(ev.Commanded(verb=verb, refused=refused))
         if refused:
@@ -638,9 +650,20 @@ class Engine:
             self._recorder.enter("paused", ON_REQUEST)
         elif verb == "resume":
             self._go_on()
+        elif verb == "set-back":
+            self._set_field_back()
         elif verb == "stop" and self._cut_short is None:
             waiting = phase in WAITING and self.state.phase_reason not in ("", ON_REQUEST)
             raise _End("stopped", f"{ON_REQUEST}, while {phase}: {self.state.phase_reason}" if waiting else ON_REQUEST)
+
+    def _set_field_back(self) -> None:
+        """Let the scan show the overview's field again, and go on."""
+        try:
+            self._guardian.bind(self.plan.overview)
+        except InstrumentError as error:
+            self._recorder.enter(self.state.phase, f"The field could not be set back: {error}", "set-back")
+            return
+        self._go_on()
 
     def _go_on(self) -> None:
         self._bad_frames = 0

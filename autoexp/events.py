@@ -20,7 +20,7 @@ exposed for longer than was asked for (``exposure-settled``), and tells the ener
 read as ever."""
 
 Phase = Literal["idle", "preparing", "running", "paused", "suspended", "finishing", "faulted"]
-Verb = Literal["start", "pause", "resume", "stop", "abort", "halt"]
+Verb = Literal["start", "pause", "resume", "set-back", "stop", "abort", "halt"]
 Ending = Literal["completed", "stopped", "aborted", "halted", "faulted", "discarded"]
 
 
@@ -337,11 +337,15 @@ class Rescored(_Event):
 
 
 class PhaseChanged(_Event):
-    """The engine entered another phase."""
+    """The engine entered another phase.
+
+    ``remedy`` is a verb that would end the reason for which it waits, where there is one beside resuming.
+    """
 
     type: Literal["phase"] = "phase"
     phase: Phase
     reason: Text = ""
+    remedy: Verb | None = None
 
 
 class Predicted(_Event):

@@ -111,9 +111,9 @@ class Recorder:
             self.status = status_of(self.state, self.waited_s)
             self._observers.tell(record, self.state)
 
-    def enter(self, phase: ev.Phase, reason: str = "") -> None:
+    def enter(self, phase: ev.Phase, reason: str = "", remedy: ev.Verb | None = None) -> None:
         """Note that another phase begins."""
-        self.append(ev.PhaseChanged(phase=phase, reason=reason))
+        self.append(ev.PhaseChanged(phase=phase, reason=reason, remedy=remedy))
 
     def start(self, run_id: str, plan: Plan, instrument: dict[str, Any]) -> None:
         """Note that the run begins; the plan is kept as a file too, ready to be run again."""

@@ -42,6 +42,7 @@ class RunState:
     undone: int = 0
     phase: ev.Phase = "idle"
     phase_reason: str = ""
+    remedy: ev.Verb | None = None
     prepared: ev.Prepared | None = None
     prepared_s: float = 0.0
     looks: PersistentList[ev.Drifted] = field(default_factory=PersistentList)
@@ -291,7 +292,7 @@ def _(event: ev.Rescored, state: RunState) -> Changes:
 
 @_meaning.register
 def _(event: ev.PhaseChanged, state: RunState) -> Changes:
-    return {"phase": event.phase, "phase_reason": event.reason}
+    return {"phase": event.phase, "phase_reason": event.reason, "remedy": event.remedy}
 
 
 @_meaning.register

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autoexp.events import Ending, Phase
+from autoexp.events import Ending, Phase, Verb
 from autoexp.state import Point, RunState
 
 
@@ -29,6 +29,7 @@ class Status:
         warning: the latest warning.
         ending: how the run ended; None while it goes on.
         can_undo: whether there is a steering command to take back.
+        remedy: a verb that would end the reason for which the run waits, beside resuming it.
     """
 
     phase: Phase = "idle"
@@ -47,6 +48,7 @@ class Status:
     warning: str = ""
     ending: Ending | None = None
     can_undo: bool = False
+    remedy: Verb | None = None
 
     @property
     def progress(self) -> float:
@@ -81,6 +83,7 @@ def status_of(state: RunState, waited_s: float = 0.0) -> Status:
         warning=state.warnings[-1] if state.warnings else "",
         ending=state.finished.ending if state.finished else None,
         can_undo=bool(state.history),
+        remedy=state.remedy,
     )
 
 

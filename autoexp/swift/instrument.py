@@ -36,6 +36,8 @@ from autoexp.swift import imagers
 from autoexp.swift.stream import acquire_frame
 
 DRAW_S, LAST_DRAW_S = 2.0, 0.3
+FIELD_TOLERANCE = 1e-6
+"""Share of a field by which two may differ and be the same."""
 """How long the last move of the probe may take to be drawn before the next, and before it is put back."""
 GRACE_S = 5.0
 
@@ -165,11 +167,10 @@ class SwiftInstrument:
                 raise InstrumentBusyError(
                     f"{source.display_name} was started by somebody else. Stop it, then resume the experiment."
                 )
-        if self._context is not None and self._stem.scan_context != self._context:
+        if self._context is not None and (changed := _field_changes(self._stem.scan_context, self._context)):
             raise FieldChangedError(
-                f"The scanned field was changed ({_field_text(self._stem.scan_context)} instead of "
-                f"{_field_text(self._context)}), so positions no longer fit the overview. "
-                "Set it back and resume, or stop and take a new overview."
+                f"The scanned field was changed ({', '.join(changed)}), so positions no longer fit the overview. "
+                "Set it back, or stop and take a new overview."
             )
 
     def abort(self) -> None:
@@ -453,11 +454,23 @@ def _device_error(error: Exception) -> AutoexpError:
     return InstrumentError(f"The device failed: {text}.")
 
 
-def _field_text(context: typing.Any) -> str:
-    fov = getattr(context, "fov_nm", None)
-    center = getattr(context, "center_nm", None)
-    where = f" at ({center.y:g}, {center.x:g}) nm" if center is not None else ""
-    return f"{fov:g} nm{where}" if fov is not None else "no field"
+def _field_changes(now: typing.Any, bound: typing.Any) -> list[str]:
+    """What differs between two scanned fields, in words; how many pixels they have does not matter."""
+    if now is None or now.fov_size_nm is None:
+        return ["there is none now"]
+    size, wanted = now.fov_size_nm, bound.fov_size_nm
+    pairs = {
+        "height": (size.height, wanted.height, "nm", wanted.height),
+        "width": (size.width, wanted.width, "nm", wanted.width),
+        "centre y": (now.center_nm.y, bound.center_nm.y, "nm", wanted.height),
+        "centre x": (now.center_nm.x, bound.center_nm.x, "nm", wanted.width),
+        "rotation": (math.degrees(now.rotation_rad), math.degrees(bound.rotation_rad), "degrees", 360.0),
+    }
+    return [
+        f"{what} {one:g} {units} instead of {other:g}"
+        for what, (one, other, units, whole) in pairs.items()
+        if not abs(one - other) <= FIELD_TOLERANCE * whole
+    ]
 
 
 def _plain(value: typing.Any) -> typing.Any:

@@ -527,3 +527,23 @@ def test_a_halt_while_things_are_put_back_is_a_halt(moment, instrument, tmp_path
     said = [r.event for r in RunReader(tmp_path / "run").records]
     assert not any(isinstance(event, ev.Restored) for event in said)
     assert ev.Commanded(verb="halt") in said
+
+
+def test_an_empty_region_pauses_and_never_ends_a_run(instrument, tmp_path, locks):
+    engines = []
+    tiny = Region(id="tiny", kind="include", top=0.5, left=0.5, bottom=0.501, right=0.501)
+    draw = Stepper(ev.Measured, lambda: engines[0].steer(ev.AddRegion(region=tiny)), 3)
+    engine = Engine(plan(), instrument, tmp_path / "run", lock_folder=locks, observers=(draw,))
+    engines.append(engine)
+    engine.start()
+    until(lambda: engine.waits_for_help)
+    assert "regions that are drawn" in engine.status.reason
+    assert engine.state.exposures < 6
+    engine.resume()  # nothing has changed
+    until(lambda: sum(isinstance(r.event, ev.PhaseChanged) and r.event.phase == "paused" for r in engine.records) == 2)
+    until(lambda: engine.waits_for_help)
+    assert engine.steer(ev.RemoveRegion(id="tiny"))
+    engine.resume()
+    assert engine.join(60)
+    assert engine.status.ending == "completed"
+    assert engine.state.measured_count == 6

@@ -222,3 +222,37 @@ def test_a_device_that_goes_away_suspends_the_run(stem, tmp_path, locks):
     assert engine.join(60)
     assert engine.status.ending == "completed"
     assert [p.fault for p in engine.state.failed] == ["disconnected"]
+
+
+def test_set_back_brings_the_field_back_and_goes_on(stem, tmp_path, locks):
+    devices, instrument = stem
+    scan = devices.instrument.scan_controller
+    engine = Engine(plan(budget=Budget(points=30)), instrument, tmp_path / "run", lock_folder=locks)
+    engine.start()
+    until(lambda: engine.status.points >= 3)
+    turned = scan.get_current_frame_parameters()
+    turned.rotation_rad = 0.5
+    scan.set_current_frame_parameters(turned)
+    until(lambda: engine.status.phase == "paused")
+    assert "rotation 28.6" in engine.status.reason
+    assert engine.status.remedy == "set-back"
+    engine.set_back()
+    assert engine.join(60)
+    assert engine.status.ending == "completed"
+    assert engine.status.remedy is None
+
+
+def test_other_pixels_of_the_same_field_are_no_other_field(stem):
+    devices, instrument = stem
+    scan = devices.instrument.scan_controller
+    opened(instrument)
+    for pixels in (16, 33, 512):
+        parameters = scan.get_current_frame_parameters()
+        parameters.pixel_size = Geometry.IntSize(pixels, pixels)
+        scan.set_current_frame_parameters(parameters)
+        instrument.check()
+    parameters.pixel_size = Geometry.IntSize(64, 128)
+    scan.set_current_frame_parameters(parameters)
+    with pytest.raises(FieldChangedError, match="height 200 nm instead of 400"):
+        instrument.check()
+    instrument.close()
