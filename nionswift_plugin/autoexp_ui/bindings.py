@@ -1,10 +1,10 @@
-"""What widgets are bound to, and how values become texts and texts values."""
+"""What widgets are bound to."""
 
 from __future__ import annotations
 
 import typing
 
-from nion.utils import Converter, Model
+from nion.utils import Model
 
 
 class Models:
@@ -28,25 +28,3 @@ class Models:
         """Set several of them."""
         for name, value in values.items():
             self._models[name].value = value
-
-
-class OptionalNumber:
-    """A number that may be left out; nothing is shown for zero.
-
-    Args:
-        whole: whether it is a whole one.
-    """
-
-    def __init__(self, whole: bool = False):
-        self._whole = whole
-
-    def convert(self, value: float | None) -> str | None:
-        """As text."""
-        return f"{value:g}" if value else ""
-
-    def convert_back(self, formatted_value: str | None) -> float | None:
-        """From text; nothing is zero."""
-        if not formatted_value:
-            return 0.0
-        value = Converter.FloatToStringConverter().convert_back(formatted_value)
-        return int(value) if self._whole and value is not None else value

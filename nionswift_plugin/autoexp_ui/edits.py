@@ -102,7 +102,6 @@ def commands(form: form_module.PlanForm, names: Collection[str], settings: Setti
         HalfEnteredError: a window is none as long as its other end is not entered too.
         PlanError: what was entered makes no sense, or the settings in force hold something that has no such field.
     """
-    _require_entered(form, names)
     asked: list[ev.Steering] = []
     scalarizer = _scalarizer(form, names, settings.scalarizer)
     agent = _agent(form, names, settings.agent)
@@ -118,12 +117,6 @@ def commands(form: form_module.PlanForm, names: Collection[str], settings: Setti
     if budget != settings.budget:
         asked.append(ev.SetBudget(budget=budget))
     return asked
-
-
-def _require_entered(form: form_module.PlanForm, names: Collection[str]) -> None:
-    """Refuse text that is no number: it must not be taken for an empty field."""
-    if any(form.value(name) is None and form_module.DEFAULTS[name] is not None for name in names):
-        raise PlanError(_("That is not a number; the field is as it was."))
 
 
 def _scalarizer(
@@ -147,7 +140,7 @@ def _parsed(told: dict[str, typing.Any]) -> scalarizers.Scalarizer:
     try:
         return scalarizers.parse_scalarizer(told)
     except PlanError as error:
-        raise HalfEnteredError(str(error)) from error
+        raise HalfEnteredError(_("Not in force yet: see the marked field.")) from error
 
 
 def _ends(scalarizer: scalarizers.Scalarizer) -> dict[str, Path]:

@@ -197,6 +197,11 @@ class Experiment:
         else:
             self._engine.pause()
 
+    def set_back(self) -> None:
+        """Let the scan show the field of the overview again, and go on."""
+        if self._engine is not None and self.running:
+            self._engine.set_back()
+
     def stop(self) -> None:
         """Finish the present point and end."""
         if self._engine is not None and self.running:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from autoexp import plan as planning
 from autoexp import scalarizers
 from autoexp.errors import PlanError
-from nionswift_plugin.autoexp_ui import steering, stored_form
+from nionswift_plugin.autoexp_ui import entries, steering, stored_form
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 ANOTHER = "another"
@@ -80,6 +80,24 @@ DEFAULTS: dict[str, typing.Any] = {
     "align_every": 0,
     "target": None,
 }
+N = entries.Number
+ENERGY = N(scalarizers.Window, "low_eV", units="eV")
+NUMBERS = {
+    "fov_nm": N(planning.OverviewSpec, "fov_nm", units="nm"),
+    "pixels": N(planning.OverviewSpec, "pixels", units="px", whole=True),
+    "dwell_us": N(planning.OverviewSpec, "dwell_us", units="µs"),
+    **dict.fromkeys(("low_eV", "high_eV", "second_low_eV", "second_high_eV", "other_low_eV", "other_high_eV"), ENERGY),
+    "parameter": N(planning.UpperConfidenceBound, "beta"),
+    "patch_px": N(planning.PatchSpec, "pixels", units="px", whole=True),
+    "stride_px": N(planning.PatchSpec, "stride", units="px", whole=True),
+    "exposure_ms": N(planning.SpectrumSpec, "exposure_s", 1e-3, units="ms"),
+    "binning": N(planning.SpectrumSpec, "binning", whole=True),
+    "points": N(planning.Budget, "points", whole=True),
+    "minutes": N(planning.Budget, "time_s", 60.0, units="min", optional=True),
+    "enough": N(planning.StopRule, "within", optional=True),
+    "drift_every": N(planning.DriftCheck, "every", whole=True, optional=True),
+    "align_every": N(planning.AlignmentStage, "every", whole=True, optional=True),
+}
 KEY = "autoexp/form"
 WINDOW, SECOND_WINDOW, OTHER_WINDOW = steering.WINDOWS
 
@@ -95,11 +113,37 @@ class PlanForm(stored_form.StoredForm):
     def __init__(
         self, stored: typing.Any, alignment: Callable[[], planning.AlignmentSpec] = lambda: planning.AlignmentSpec()
     ):
-        super().__init__(stored, DEFAULTS, CHOICES)
+        super().__init__(stored, DEFAULTS, CHOICES, NUMBERS)
         self._alignment = alignment
         for name in ("scalarizer", "agent"):
             if self.value(name) == index_of(name, ANOTHER):  # what came with a plan went with its run
                 self.set(**{name: DEFAULTS[name]})
+
+    def mistakes(self) -> dict[str, str]:
+        """What is wrong, by field; of windows and numbers that are not in use nothing is said."""
+        unused = {"second_low_eV", "second_high_eV"} - {name for _g, _l, ends in self.windows() for name in ends}
+        unused |= set() if self.compares else {"other_low_eV", "other_high_eV"}
+        unused |= set() if self.learns else {"parameter", "enough"}
+        found = {name: wrong for name, wrong in super().mistakes().items() if name not in unused}
+        for _graphic, _label, (low, high) in self.windows():
+            if not {low, high} & found.keys() and not self.value(low) < self.value(high):
+                found[low] = _("The lower end lies above the upper end.")
+        if self.scalarizer_kind == "edge" and not found.keys() & {"low_eV", "second_low_eV", "second_high_eV"}:
+            if not self.value("second_low_eV") > 0:
+                found["second_low_eV"] = _("The background has to begin above 0 eV.")
+            elif not self.value("second_high_eV") <= self.value("low_eV"):
+                found["second_low_eV"] = _("The background has to end before the edge begins.")
+        return found
+
+    def require_entered(self, *names: str) -> None:
+        """Refuse while there is something wrong in some fields, or, if none are named, in any.
+
+        Raises:
+            PlanError: the first, in words.
+        """
+        for name, wrong in self.mistakes().items():
+            if not names or name in names:
+                raise PlanError(_("Mend the marked field first: {wrong}").format(wrong=wrong))
 
     # --- from fields to a plan
 
@@ -222,7 +266,12 @@ class PlanForm(stored_form.StoredForm):
         return planning.checked(planning.Budget, points=self.value("points"), time_s=minutes * 60 if minutes else None)
 
     def make_overview(self) -> planning.OverviewSpec:
-        """The overview that the fields describe."""
+        """The overview that the fields describe.
+
+        Raises:
+            PlanError: what stands in them makes no sense.
+        """
+        self.require_entered("fov_nm", "pixels", "dwell_us")
         return planning.checked(
             planning.OverviewSpec,
             fov_nm=self.value("fov_nm"),
@@ -247,6 +296,7 @@ class PlanForm(stored_form.StoredForm):
         Raises:
             PlanError: something in it is not usable; the message names each field.
         """
+        self.require_entered()
         return planning.checked(
             planning.Plan,
             name=name,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import typing
 
 from nion.ui import Declarative
-from nion.utils import Converter, Model, ReferenceCounting
+from nion.utils import Model, ReferenceCounting
 
 from autoexp.errors import AutoexpError
 from autoexp.status import Status
-from nionswift_plugin.autoexp_ui import bindings, edits, missing, tabbed, texts, view
+from nionswift_plugin.autoexp_ui import bindings, edits, missing, tabbed, texts, view, widgets
 from nionswift_plugin.autoexp_ui import devices as devices_module
 from nionswift_plugin.autoexp_ui import experiment as experiment_module
 from nionswift_plugin.autoexp_ui import form as form_module
@@ -49,10 +49,11 @@ FLAGS = (
     "has_message",
     "has_kept",
     "can_report",
+    "can_set_back",
 )
 
 
-class PanelHandler(Declarative.Handler):
+class PanelHandler(widgets.NumberFields, Declarative.Handler):
     """Binds the widgets to the form and the experiment.
 
     Args:
@@ -73,9 +74,6 @@ class PanelHandler(Declarative.Handler):
         ]
         self.texts = bindings.Models(TEXTS, "")
         self.flags = bindings.Models(FLAGS, False)
-        self.integer = Converter.IntegerToStringConverter()
-        self.number = Converter.FloatToStringConverter("{:g}")
-        self.optional, self.whole = bindings.OptionalNumber(), bindings.OptionalNumber(whole=True)
         self.wide, self.narrow = texts.Wrapped(52), texts.Wrapped(36)
         self.progress_value = Model.PropertyModel[int](0)
         self.ui_view = view.build_view()
@@ -140,13 +138,9 @@ class PanelHandler(Declarative.Handler):
             self.form.set(target=target)
         self.refresh()
 
-    def handle_typing(self, widget: typing.Any, text: str) -> None:
-        """Something is being typed; nothing else is shown in that field until it is entered."""
-        self.form.typing |= {field for field in view.TYPED if getattr(self, view.edit_name(field), None) is widget}
-
-    def handle_typed(self, widget: typing.Any, text: str) -> None:
-        """What was typed is entered, or left as it was."""
-        self.form.typing -= {field for field in view.TYPED if getattr(self, view.edit_name(field), None) is widget}
+    def handle_set_back(self, widget: typing.Any) -> None:
+        """Set It Back."""
+        self.experiment.set_back()
 
     def handle_resume_run(self, widget: typing.Any) -> None:
         """Resume an unfinished run."""
@@ -215,10 +209,11 @@ class PanelHandler(Declarative.Handler):
         kept = self._kept()
         self.flags.set(
             simulated=identity is not None and identity.simulated,
-            can_start=identity is not None and not running and not experiment.busy,
+            can_start=identity is not None and not running and not experiment.busy and not self.form.mistakes(),
             can_edit=not running,
             running=running,
-            can_pause=running and (waiting or status.phase == "running"),
+            can_pause=running and (waiting or status.phase in ("preparing", "running")),
+            can_set_back=running and waiting and status.remedy == "set-back",
             can_undo=running and status.can_undo,
             has_message=bool(message),
             has_kept=bool(kept),

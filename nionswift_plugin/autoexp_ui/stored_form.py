@@ -8,6 +8,8 @@ import typing
 
 from nion.utils import Event, Model
 
+from nionswift_plugin.autoexp_ui import bindings, entries
+
 Choices = dict[str, tuple[tuple[str, str], ...]]
 
 
@@ -18,14 +20,24 @@ class StoredForm:
         stored: model of the stored text, persistent between sessions.
         defaults: the fields, and what is in them at first.
         choices: fields that hold the index of a choice: its kinds, each with a label.
+        numbers: fields into which a number is typed, and what it may be.
 
     Attributes:
         changed_event: fired whenever fields have changed, whoever changed them.
         edited_event: fired with the names of the fields that the operator has changed.
         typing: names of the fields in which there is text that is not entered yet.
+        entries: what stands in the fields for numbers, as text; what is not understood stays there.
+        problems: what is wrong with what stands there, in words; empty if nothing is.
+        flagged: whether anything is.
     """
 
-    def __init__(self, stored: typing.Any, defaults: dict[str, typing.Any], choices: Choices | None = None):
+    def __init__(
+        self,
+        stored: typing.Any,
+        defaults: dict[str, typing.Any],
+        choices: Choices | None = None,
+        numbers: dict[str, entries.Number] | None = None,
+    ):
         self.changed_event = Event.Event()
         self.edited_event = Event.Event()
         self.typing: set[str] = set()
@@ -38,6 +50,15 @@ class StoredForm:
             field = Model.PropertyModel[typing.Any](values[name])
             field.on_value_changed = functools.partial(self._on_changed, name)
             self._fields[name] = field
+        self._numbers = numbers or {}
+        names = tuple(self._numbers)
+        self._misread: dict[str, str] = {}
+        self._showing = False
+        self.entries = bindings.Models(names, "")
+        self.problems, self.flagged = bindings.Models(names, ""), bindings.Models(names, False)
+        for name in names:
+            self._show(name)
+            getattr(self.entries, name).on_value_changed = functools.partial(self._on_text, name)
 
     def __getattr__(self, name: str) -> Model.PropertyModel[typing.Any]:
         try:
@@ -47,9 +68,10 @@ class StoredForm:
 
     def close(self) -> None:
         """Let go of everything that refers to this form."""
-        for field in self._fields.values():
-            field.on_value_changed = None
-            field.close()
+        texts = [getattr(self.entries, name) for name in self._numbers]
+        for model in (*self._fields.values(), *texts):
+            model.on_value_changed = None
+            model.close()
 
     def set(self, **values: typing.Any) -> None:
         """Enter several fields as the operator, and tell of it once."""
@@ -60,6 +82,19 @@ class StoredForm:
         if self._put({name: value for name, value in values.items() if name not in self.typing}):
             self._tell(frozenset())
         return all(self.value(name) == value for name, value in values.items())
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of the fields into which a number is typed."""
+        return tuple(self._numbers)
+
+    def enter(self, name: str, text: str) -> None:
+        """Type a text into a field for a number, and enter it."""
+        getattr(self.entries, name).value = text
+
+    def mistakes(self) -> dict[str, str]:
+        """What is wrong with what stands in the fields, by field, in words; those that matter now."""
+        return dict(self._misread)
 
     def value(self, name: str) -> typing.Any:
         """Value of a field."""
@@ -76,7 +111,46 @@ class StoredForm:
             self._changed = None
         return frozenset(changed)
 
+    def _on_text(self, name: str, text: typing.Any) -> None:
+        """A text was entered: take the number that it says, or mark it."""
+        if self._showing:
+            return
+        try:
+            value = self._numbers[name].parse(str(text or ""))
+        except entries.EntryError as error:
+            self._misread[name] = str(error)
+            self._tell(frozenset())
+            return
+        wrong = self._misread.pop(name, None)
+        if value != self.value(name):
+            self._fields[name].value = value
+        elif wrong:
+            self._tell(frozenset())
+        self._show(name)
+
+    def _show(self, name: str) -> None:
+        """Let the text of a field say its value."""
+        self._showing = True
+        try:
+            getattr(self.entries, name).value = self._numbers[name].show(self.value(name))
+        finally:
+            self._showing = False
+
+    def _mark(self) -> None:
+        """Say beside each field what is wrong with it."""
+        wrong = self.mistakes()
+        for name in self._numbers:
+            getattr(self.problems, name).value = wrong.get(name, "")
+            getattr(self.flagged, name).value = name in wrong
+
     def _on_changed(self, name: str, _value: typing.Any) -> None:
+        if name in self._numbers and name not in self.typing:
+            self._misread.pop(name, None)
+            try:
+                self._numbers[name].check(self.value(name))
+            except entries.EntryError as error:
+                self._misread[name] = str(error)
+            self._show(name)
         if self._changed is None:
             self._tell(frozenset({name}))
         else:
@@ -84,6 +158,7 @@ class StoredForm:
 
     def _tell(self, edited: frozenset[str]) -> None:
         self._stored.value = self._write()
+        self._mark()
         if edited:
             self.edited_event.fire(edited)
         self.changed_event.fire()

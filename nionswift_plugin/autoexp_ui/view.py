@@ -9,6 +9,7 @@ from nion.ui import Declarative
 from nionswift_plugin.autoexp_ui import form
 from nionswift_plugin.autoexp_ui.translation import translate as _
 from nionswift_plugin.autoexp_ui.widgets import (
+    BUTTON_HEIGHT,
     LABEL_WIDTH,
     banner,
     button,
@@ -17,34 +18,10 @@ from nionswift_plugin.autoexp_ui.widgets import (
     headline,
     message,
     number,
+    problems,
     row,
     text,
 )
-
-TYPED = (
-    "low_eV",
-    "high_eV",
-    "second_low_eV",
-    "second_high_eV",
-    "other_low_eV",
-    "other_high_eV",
-    "parameter",
-    "points",
-    "minutes",
-    "enough",
-)
-"""Fields in which may be typed while a run goes on."""
-
-
-def edit_name(field: str) -> str:
-    """The widget of a field, as an attribute of the handler."""
-    return f"{field.removesuffix('_eV')}_edit"
-
-
-def _typed(u: typing.Any, field: str, converter: str, tip: str) -> typing.Any:
-    """A field for a number that may change while it is being typed in."""
-    events = {"on_text_edited": "handle_typing", "on_editing_finished": "handle_typed"}
-    return number(u, field, converter, tip, name=edit_name(field), **events)
 
 
 def build_view() -> typing.Any:
@@ -124,15 +101,16 @@ def _overview(u: typing.Any) -> typing.Any:
         row(
             u,
             _("Overview"),
-            number(u, "fov_nm", "number", _("Side of the scanned field, nm"), **edit),
+            number(u, "fov_nm", _("Side of the scanned field, nm"), **edit),
             u.create_label(text=_("nm")),
-            number(u, "pixels", "integer", _("Pixels along a side of the overview"), **edit),
+            number(u, "pixels", _("Pixels along a side of the overview"), **edit),
             u.create_label(text=_("px")),
         ),
+        *problems(u, "fov_nm", "pixels"),
         row(
             u,
             _("Dwell"),
-            number(u, "dwell_us", "number", _("Time per pixel of the overview, µs"), **edit),
+            number(u, "dwell_us", _("Time per pixel of the overview, µs"), **edit),
             u.create_label(text=_("µs")),
             u.create_push_button(
                 text=_("Take Overview"),
@@ -142,6 +120,7 @@ def _overview(u: typing.Any) -> typing.Any:
                 tool_tip=_("Scan the field now, to draw regions on it. Start uses it if the field is the same."),
             ),
         ),
+        *problems(u, "dwell_us"),
         row(
             u,
             _("Regions"),
@@ -167,21 +146,23 @@ def _look_for(u: typing.Any) -> typing.Any:
         row(
             u,
             _("Window"),
-            _typed(u, "low_eV", "number", _("Lower end of the window, eV; or drag it on the spectra")),
+            number(u, "low_eV", _("Lower end of the window, eV; or drag it on the spectra")),
             u.create_label(text=_("to")),
-            _typed(u, "high_eV", "number", _("Upper end of the window, eV; or drag it on the spectra")),
+            number(u, "high_eV", _("Upper end of the window, eV; or drag it on the spectra")),
             u.create_label(text=_("eV")),
         ),
+        *problems(u, "low_eV", "high_eV"),
         u.create_row(
             u.create_label(text="@binding(texts.second.value)", width=LABEL_WIDTH),
-            _typed(u, "second_low_eV", "number", _("Lower end, eV; or drag it on the spectra")),
+            number(u, "second_low_eV", _("Lower end, eV; or drag it on the spectra")),
             u.create_label(text=_("to")),
-            _typed(u, "second_high_eV", "number", _("Upper end, eV; or drag it on the spectra")),
+            number(u, "second_high_eV", _("Upper end, eV; or drag it on the spectra")),
             u.create_label(text=_("eV")),
             u.create_stretch(),
             spacing=6,
             visible="@binding(flags.two_windows.value)",
         ),
+        *problems(u, "second_low_eV", "second_high_eV"),
         row(
             u,
             _("Target"),
@@ -215,34 +196,36 @@ def _choose_by(u: typing.Any) -> typing.Any:
         ),
         u.create_row(
             u.create_label(text="@binding(texts.parameter.value)"),
-            _typed(
+            number(
                 u,
                 "parameter",
-                "number",
                 _("In standard deviations: larger explores more of what is not known, smaller exploits what is"),
             ),
             u.create_stretch(),
             spacing=6,
             visible="@binding(flags.has_parameter.value)",
         ),
+        *problems(u, "parameter"),
         row(
             u,
             _("and value"),
-            _typed(u, "other_low_eV", "number", _("Second value: intensity from here, eV; or drag it on the spectra")),
+            number(u, "other_low_eV", _("Second value: intensity from here, eV; or drag it on the spectra")),
             u.create_label(text=_("to")),
-            _typed(u, "other_high_eV", "number", _("Second value: intensity up to here, eV; or drag it")),
+            number(u, "other_high_eV", _("Second value: intensity up to here, eV; or drag it")),
             u.create_label(text=_("eV,")),
             combo(u, "other_goal", form.GOALS, _("Whether high or low second values are wanted"), width=96),
             visible="@binding(flags.compares.value)",
         ),
+        *problems(u, "other_low_eV", "other_high_eV"),
         row(
             u,
             _("Patches"),
-            number(u, "patch_px", "integer", _("Side of the image patch that describes a position, pixels"), **edit),
+            number(u, "patch_px", _("Side of the image patch that describes a position, pixels"), **edit),
             u.create_label(text=_("px, every")),
-            number(u, "stride_px", "integer", _("Distance between neighbouring positions, pixels"), **edit),
+            number(u, "stride_px", _("Distance between neighbouring positions, pixels"), **edit),
             u.create_label(text=_("px")),
         ),
+        *problems(u, "patch_px", "stride_px"),
         spacing=4,
     )
 
@@ -253,32 +236,34 @@ def _measure(u: typing.Any) -> typing.Any:
         row(
             u,
             _("Exposure"),
-            number(u, "exposure_ms", "number", _("Exposure of each spectrum, ms"), **edit),
+            number(u, "exposure_ms", _("Exposure of each spectrum, ms"), **edit),
             u.create_label(text=_("ms, binning")),
-            number(u, "binning", "integer", _("Camera binning; must be one that the camera has"), **edit),
+            number(u, "binning", _("Camera binning; must be one that the camera has"), **edit),
         ),
+        *problems(u, "exposure_ms", "binning"),
         row(
             u,
             _("Stop after"),
-            _typed(u, "points", "integer", _("Number of spectra; may be changed while it runs")),
+            number(u, "points", _("Number of spectra; may be changed while it runs")),
             u.create_label(text=_("spectra, or")),
-            _typed(u, "minutes", "optional", _("Time limit in minutes; empty for none")),
+            number(u, "minutes", _("Time limit in minutes; empty for none")),
             u.create_label(text=_("min")),
         ),
+        *problems(u, "points", "minutes"),
         row(
             u,
             _("Enough"),
             u.create_label(text=_("when the best is within")),
-            _typed(
+            number(
                 u,
                 "enough",
-                "optional",
                 _("End early, once nothing better by more than so many standard deviations is likely (risk 5 %).\n")
                 + _("Where the whole map is learned: once no value is less certain. Empty: never."),
             ),
             u.create_label(text=_("std. dev.")),
             visible="@binding(flags.learns.value)",
         ),
+        *problems(u, "enough"),
         row(
             u,
             _("Drift"),
@@ -286,13 +271,13 @@ def _measure(u: typing.Any) -> typing.Any:
             number(
                 u,
                 "drift_every",
-                "whole",
                 _("After so many spectra a quick image of the field shows how far the specimen has drifted, and all\n")
                 + _("positions move with it. Each image costs a little dose. Empty: never."),
                 **edit,
             ),
             u.create_label(text=_("spectra")),
         ),
+        *problems(u, "drift_every"),
         row(
             u,
             _("Beam"),
@@ -306,13 +291,13 @@ def _measure(u: typing.Any) -> typing.Any:
             number(
                 u,
                 "align_every",
-                "whole",
                 _("After so many spectra a frame shows whether the disk has moved; then the beam is aligned again.\n")
                 + _("Empty: never. The camera of the disk has to be in place during the run."),
                 **edit,
             ),
             u.create_label(text=_("spectra")),
         ),
+        *problems(u, "align_every"),
         row(u, _("Estimate"), text(u, "estimate", "narrow")),
         text(u, "kept", name="kept_label", visible="@binding(flags.has_kept.value)"),
         spacing=4,
@@ -320,17 +305,10 @@ def _measure(u: typing.Any) -> typing.Any:
 
 
 def _run(u: typing.Any) -> typing.Any:
+    """How it goes, and below that, at the lower edge where nothing moves them, the buttons."""
+    tall = {"height": BUTTON_HEIGHT}
     return u.create_column(
         divider(u),
-        u.create_row(
-            button(u, _("Start"), "start", "can_start", _("Begin the experiment")),
-            button(u, "@binding(texts.pause.value)", "pause", "can_pause", _("Pause after this spectrum; go on")),
-            button(u, _("Stop"), "stop", "running", _("Finish this spectrum, put the instrument back")),
-            button(u, _("Abort"), "abort", "running", _("Cut the exposure short, put the instrument back")),
-            button(u, _("Undo"), "undo", "can_undo", _("Take back the latest change that you made")),
-            u.create_stretch(),
-            spacing=4,
-        ),
         headline(
             u,
             button(
@@ -339,6 +317,17 @@ def _run(u: typing.Any) -> typing.Any:
         ),
         u.create_label(text="@binding(texts.progress.value)"),
         text(u, "reason", name="reason_label"),
+        u.create_row(
+            button(
+                u,
+                _("Set It Back"),
+                "set_back",
+                "can_set_back",
+                _("Let the scan show the field of the overview again, and go on"),
+            ),
+            u.create_stretch(),
+            visible="@binding(flags.can_set_back.value)",
+        ),
         text(u, "best"),
         text(
             u,
@@ -349,6 +338,38 @@ def _run(u: typing.Any) -> typing.Any:
             + _("the difference in the log density of such points, nats a point. Below \N{MINUS SIGN}0.1 it matters."),
         ),
         message(u),
+        divider(u),
+        u.create_row(
+            button(u, _("Start"), "start", "can_start", _("Begin the experiment"), **tall),
+            button(
+                u,
+                "@binding(texts.pause.value)",
+                "pause",
+                "can_pause",
+                _("Pause after this spectrum; go on"),
+                **tall,
+            ),
+            button(u, _("Undo"), "undo", "can_undo", _("Take back the latest change that you made"), **tall),
+            u.create_spacing(12),
+            button(
+                u,
+                _("Stop"),
+                "stop",
+                "running",
+                _("Finish this spectrum, put the instrument back"),
+                **tall,
+            ),
+            u.create_stretch(),
+            button(
+                u,
+                _("Abort"),
+                "abort",
+                "running",
+                _("Cut the exposure short, put the instrument back"),
+                **tall,
+            ),
+            spacing=4,
+        ),
         spacing=4,
         margin=8,
     )

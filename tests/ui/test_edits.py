@@ -171,6 +171,11 @@ class Panel:
         return self.run.state.settings
 
     def edit(self, **values):
+        """As the operator; what is no number is typed."""
+        for name in [n for n, value in values.items() if value is None and n in form_module.NUMBERS]:
+            self.form.enter(name, "nonsense")
+            assert self.form.flagged.__getattr__(name).value or name not in self.form.mistakes()
+            del values[name]
         self.form.set(**values)
 
     def settle(self):
@@ -337,7 +342,8 @@ def test_a_window_is_entered_end_by_end():
     panel = Panel(planning.Plan())
     panel.edit(low_eV=3.4)
     panel.settle()
-    assert "upward" in panel.said[-1]
+    assert "marked field" in panel.said[-1]
+    assert "above the upper end" in panel.form.problems.low_eV.value
     assert panel.form.value("low_eV") == 3.4
     panel.edit(points=70)
     panel.edit(high_eV=4.2)
@@ -385,7 +391,6 @@ def test_what_is_being_typed_is_not_replaced():
 def test_nonsense_is_refused_and_the_fields_go_back():
     panel = Panel(planning.Plan())
     for change, word in (
-        ({"minutes": None}, "number"),
         ({"points": 0}, "points"),
         ({"seeds": 0}, "seeds"),
         ({"parameter": -1.0}, "beta"),

@@ -185,6 +185,8 @@ def test_regions_drawn_before_and_during_a_run_are_obeyed(window):
     assert len(events(window, ev.Prepared)) == 1
     display_item.graphics[0].bounds = ((0.0, 0.0), (0.3, 0.3))
     window.until(lambda: events(window, ev.Steered))
+    window.until(lambda: "in the regions that are drawn" in window.handler.texts.reason.value)
+    window.handler.handle_stop(None)
     window.finish()
     first = next(i for i, r in enumerate(window.experiment.engine.records) if isinstance(r.event, ev.Steered))
     later = [r.event for r in window.experiment.engine.records[first:] if isinstance(r.event, ev.Decided)]
@@ -237,11 +239,13 @@ def test_bad_fields_are_refused_before_anything_moves(window):
     window.handler.form.set(points=0)
     window.handler.handle_start(None)
     assert not window.experiment.running
-    assert "points" in window.handler.texts.message.value
+    assert not window.handler.flags.can_start.value
+    assert "at least 1" in window.handler.form.problems.points.value
     window.handler.form.set(points=5, low_eV=3.0, high_eV=2.0)
     window.handler.handle_start(None)
     assert not window.experiment.running
-    assert "upward" in window.handler.texts.message.value
+    assert "above the upper end" in window.handler.texts.message.value
+    assert "above the upper end" in window.handler.form.problems.low_eV.value
     window.handler.form.set(low_eV=1.0)
     window.handler.handle_start(None)
     window.finish()
@@ -339,6 +343,7 @@ def test_a_real_instrument_needs_to_be_armed(window, monkeypatch):
     assert not window.experiment.running
     assert "Preferences" in window.handler.texts.message.value
     preferences.save(preferences.load().model_copy(update={"arm_hardware": True}))
+    window.handler.form.set(low_eV=100.0, high_eV=200.0)  # under another name its calibration is not found
     window.handler.handle_start(None)
     window.finish()
     assert window.experiment.status.ending == "completed"

@@ -116,7 +116,7 @@ def test_a_window_of_another_client_that_reaches_over_the_axis_is_not_dragged_ba
     spectra = window.experiment.live.display_item("latest")
     window.until(lambda: any(g.graphic_id == form_module.WINDOW for g in spectra.graphics))
     graphic = next(g for g in spectra.graphics if g.graphic_id == form_module.WINDOW)
-    theirs = scalarizers.Window(low_eV=8.0, high_eV=40.0)
+    theirs = scalarizers.Window(low_eV=4.5, high_eV=9.5)
     engine.steer(ev.SetScalarizer(scalarizer=theirs))
     window.until(lambda: graphic.interval[1] == 1.0)
     window.handler.handle_include(None)
@@ -124,7 +124,7 @@ def test_a_window_of_another_client_that_reaches_over_the_axis_is_not_dragged_ba
     assert settings_of(window).scalarizer == theirs
     graphic.interval = (0.5, 1.0)
     window.until(lambda: settings_of(window).scalarizer.low_eV == pytest.approx(4.12, abs=0.02))
-    assert settings_of(window).scalarizer.high_eV == 40.0
+    assert settings_of(window).scalarizer.high_eV == 9.5
     engine.steer(
         ev.SetScalarizer(scalarizer=scalarizers.Edge(low_eV=5, high_eV=6, background_low_eV=3, background_high_eV=4))
     )

@@ -10,7 +10,7 @@ from nion.utils import Model
 
 from autoexp import plan as planning
 from autoexp.errors import PlanError
-from nionswift_plugin.autoexp_ui import stored_form
+from nionswift_plugin.autoexp_ui import entries, stored_form
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 KEY = "autoexp/alignment"
@@ -25,6 +25,16 @@ DEFAULTS: dict[str, typing.Any] = {
     "frames": 20,
     "px_per_unit": 0.0,
 }
+N = entries.Number
+NUMBERS = {
+    "exposure_ms": N(planning.FrameSpec, "exposure_s", 1e-3, units="ms"),
+    "binning": N(planning.FrameSpec, "binning", whole=True),
+    "goal_y": N(),
+    "goal_x": N(),
+    "tolerance_px": N(planning.AlignmentSpec, "tolerance_px", units="px"),
+    "frames": N(planning.AlignmentSpec, "frames", whole=True),
+    "px_per_unit": N(planning.AlignmentSpec, "px_per_unit", optional=True),
+}
 Pair = tuple[str, str]
 
 
@@ -36,7 +46,7 @@ class AlignmentForm(stored_form.StoredForm):
     """
 
     def __init__(self, stored: typing.Any):
-        super().__init__(stored, DEFAULTS)
+        super().__init__(stored, DEFAULTS, numbers=NUMBERS)
 
     def make_spec(self) -> planning.AlignmentSpec:
         """How to align.
@@ -44,6 +54,8 @@ class AlignmentForm(stored_form.StoredForm):
         Raises:
             PlanError: the fields make no sense; the message names each.
         """
+        for wrong in self.mistakes().values():
+            raise PlanError(_("Mend the marked field first: {wrong}").format(wrong=wrong))
         pair = pair_of(self.value("controls"))
         if pair is None:
             raise PlanError(_("Choose first, in the Beam Alignment panel, by which controls the disk is centred."))

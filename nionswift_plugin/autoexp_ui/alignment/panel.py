@@ -6,13 +6,13 @@ import re
 import typing
 
 from nion.ui import Declarative
-from nion.utils import Converter, Model, ReferenceCounting, Registry
+from nion.utils import Model, ReferenceCounting, Registry
 
 from autoexp.errors import AutoexpError
 from autoexp.instrument import Identity
 from autoexp.limits import SiteLimits
 from autoexp.tasks.alignment import Look
-from nionswift_plugin.autoexp_ui import bindings, missing, tabbed, texts
+from nionswift_plugin.autoexp_ui import bindings, missing, tabbed, texts, widgets
 from nionswift_plugin.autoexp_ui.alignment import controller, view
 from nionswift_plugin.autoexp_ui.alignment import form as form_module
 from nionswift_plugin.autoexp_ui.translation import translate as _
@@ -22,7 +22,7 @@ TEXTS = ("instrument", "limits", "undo", "headline", "progress", "residual", "re
 FLAGS = ("simulated", "can_edit", "can_align", "can_undo", "busy", "has_response", "has_message")
 
 
-class AlignmentHandler(Declarative.Handler):
+class AlignmentHandler(widgets.NumberFields, Declarative.Handler):
     """Binds the widgets.
 
     Args:
@@ -36,9 +36,6 @@ class AlignmentHandler(Declarative.Handler):
         self.alignment = controller.BeamAlignment(document_controller, self.form)
         self.texts = bindings.Models(TEXTS, "")
         self.flags = bindings.Models(FLAGS, False)
-        self.integer = Converter.IntegerToStringConverter()
-        self.number = Converter.FloatToStringConverter("{:g}")
-        self.optional = bindings.OptionalNumber()
         self.wide, self.narrow = texts.Wrapped(52), texts.Wrapped(36)
         self.progress_value = Model.PropertyModel[int](0)
         self.task_names, self.camera_names = Model.PropertyModel[list[str]]([]), Model.PropertyModel[list[str]]([])

@@ -7,7 +7,7 @@ import typing
 from nion.ui import Declarative
 
 from nionswift_plugin.autoexp_ui.translation import translate as _
-from nionswift_plugin.autoexp_ui.widgets import banner, button, divider, headline, message, number, row, text
+from nionswift_plugin.autoexp_ui.widgets import banner, button, divider, headline, message, number, problems, row, text
 
 
 def build_view() -> typing.Any:
@@ -51,13 +51,13 @@ def _task(u: typing.Any) -> typing.Any:
             number(
                 u,
                 "px_per_unit",
-                "optional",
                 _("Pixels of the frame by which a unit of the controls shifts the disk, to within a factor of two.\n")
                 + _("Empty: the controls are angles in rad, and the calibration of the camera tells."),
                 enabled="@binding(flags.can_edit.value)",
             ),
             u.create_label(text=_("px a unit")),
         ),
+        *problems(u, "px_per_unit"),
         spacing=4,
     )
 
@@ -79,10 +79,11 @@ def _frame(u: typing.Any) -> typing.Any:
         row(
             u,
             _("Exposure"),
-            number(u, "exposure_ms", "number", _("Exposure of each frame, ms"), **edit),
+            number(u, "exposure_ms", _("Exposure of each frame, ms"), **edit),
             u.create_label(text=_("ms, binning")),
-            number(u, "binning", "integer", _("Camera pixels to a pixel of the frame, along each axis"), **edit),
+            number(u, "binning", _("Camera pixels to a pixel of the frame, along each axis"), **edit),
         ),
+        *problems(u, "exposure_ms", "binning"),
         spacing=4,
     )
 
@@ -93,24 +94,24 @@ def _goal(u: typing.Any) -> typing.Any:
         row(
             u,
             _("Goal"),
-            number(
-                u, "goal_y", "number", _("From the top, as a fraction of the frame; or drag the goal on it"), **edit
-            ),
-            number(
-                u, "goal_x", "number", _("From the left, as a fraction of the frame; or drag the goal on it"), **edit
-            ),
+            u.create_label(text=_("y")),
+            number(u, "goal_y", _("From the top, as a fraction of the frame; or drag the goal on it"), **edit),
+            u.create_label(text=_("x")),
+            number(u, "goal_x", _("From the left, as a fraction of the frame; or drag the goal on it"), **edit),
             u.create_push_button(
                 text=_("Middle"), on_clicked="handle_middle", tool_tip=_("The middle of the frame"), **edit
             ),
         ),
+        *problems(u, "goal_y", "goal_x"),
         row(
             u,
             _("Within"),
-            number(u, "tolerance_px", "number", _("How near is near enough, pixels of the frame"), **edit),
+            number(u, "tolerance_px", _("How near is near enough, pixels of the frame"), **edit),
             u.create_label(text=_("px, in at most")),
-            number(u, "frames", "integer", _("Frames after which it is given up, and everything put back"), **edit),
+            number(u, "frames", _("Frames after which it is given up, and everything put back"), **edit),
             u.create_label(text=_("frames")),
         ),
+        *problems(u, "tolerance_px", "frames"),
         spacing=4,
     )
 
