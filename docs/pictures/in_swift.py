@@ -50,10 +50,10 @@ async def steer(handler, pictures):
     handler.form.set(points=400)
     await click(handler.start_button)
     await until(lambda: experiment.status.points >= 15, 60, "the second run")
-    handler.handle_exclude(None)
     overview = experiment.live.display_item("overview")
-    rectangle = next(g for g in overview.graphics if isinstance(g, Graphics.RectangleGraphic))
-    rectangle.bounds = ((0.60, 0.24), (0.34, 0.30))
+    rectangle = Graphics.RectangleGraphic()
+    rectangle.bounds, rectangle.label = ((0.60, 0.24), (0.34, 0.30)), "exclude"
+    overview.add_graphic(rectangle)
     for place in ((0.33, 0.30), (0.34, 0.74)):
         point = Graphics.PointGraphic()
         point.position = place

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import pathlib
 import subprocess
@@ -17,7 +18,6 @@ import typing
 import webbrowser
 from collections.abc import Iterator
 
-from nion.swift import Facade
 from nion.swift.model import Notification
 from nion.utils import Event, ReferenceCounting
 
@@ -85,6 +85,8 @@ class Experiment:
         self._held_scan: pauses.HeldScan | None = None
         self._collector = pauses.QuietCollector()
         self._pace = pauses.Pace()
+        self._pen = steering.RegionPen(document_controller)
+        self._replaced: list[typing.Any] = []
         self._told_error = ""
         self.taken: TakenOverview | None = None
         self.busy = False
@@ -151,9 +153,15 @@ class Experiment:
             plan = self._form.make_plan(_("Autonomous experiment"), identity.scan, identity.camera, regions)
             folder = make_run_folder(preferences.load().runs)
             overview = self.taken.overview if overview_item is not None and self.taken else None
-            self._launch(instrument, folder, plan=plan, overview=overview, overview_item=overview_item)
+            told = [steering.described(regions)]
             if regions and overview_item is None:
-                self._say(_("The regions of the last run are in force; delete or move them on the new overview."))
+                told.append(_("They are those of the last run; delete or move them on the new overview."))
+            if self.taken is not None and overview_item is None:
+                told.append(
+                    _("The overview on the screen shows another field than is entered, so another one is taken.")
+                )
+            self._launch(instrument, folder, plan=plan, overview=overview, overview_item=overview_item)
+            self._say(" ".join(filter(None, told)))
         except AutoexpError as error:
             self._say(str(error))
 
@@ -230,14 +238,21 @@ class Experiment:
         if display_item is None:
             self._say(_("Take an overview first; regions are drawn on it."))
             return
-        steering.add_region(self._document_controller.document_model, display_item, exclude)
+        workspace.bring_up(self._document_controller, display_item, instead_of=self._shown_overviews())
+        self._pen.take(display_item, exclude)
+        self._say(_("Drag a rectangle on the overview; it is in force when you release it."))
 
     @property
     def overview_display_item(self) -> typing.Any:
-        """The overview on which regions are drawn: the run's, or the one taken before."""
-        if self._live is not None and (found := self._live.display_item("overview")) is not None:
-            return found
-        return self._display_item_of(self.taken.data_item) if self.taken else None
+        """The overview on which regions are drawn: the newest, be it taken before a run or the run's own."""
+        if self.taken is not None and (newest := self._display_item_of(self.taken.data_item)) is not None:
+            return newest
+        return self._live.display_item("overview") if self._live is not None else None
+
+    def _shown_overviews(self) -> list[typing.Any]:
+        """Overviews that may be on the screen and are not the newest."""
+        of_run = self._live.display_item("overview") if self._live is not None else None
+        return [item for item in (of_run, *self._replaced) if item is not None]
 
     def close(self) -> None:
         """The window goes: end the run, put the instrument back, let go of everything."""
@@ -249,6 +264,8 @@ class Experiment:
             self._task.cancel()
             self._task = None
         self._let_go()
+        self._pen.drop()
+        self._replaced.clear()
         self._form_listeners.clear()
         if self._live is not None:
             self._live.close()
@@ -291,7 +308,13 @@ class Experiment:
             self._live.adopt("overview", overview_item)
         self.taken = None
         self._sync = steering_sync.SteeringSync(
-            self._document_controller.document_model, self._form, engine, answers, self._live, self._say
+            self._document_controller.document_model,
+            self._form,
+            engine,
+            answers,
+            self._live,
+            self._say,
+            functools.partial(steering.is_dragged, self._document_controller),
         )
         self._held_scan = pauses.HeldScan(self._document_controller.document_model, instrument.scan)
         self._collector.enter("preparing")
@@ -396,8 +419,10 @@ class Experiment:
             return
         item = live_data_module.overview_item(overview, instrument.identity.simulated)
         self._document_controller.document_model.append_data_item(item)
-        Facade.DocumentWindow(self._document_controller).display_data_item(Facade.DataItem(item))
+        before = self._display_item_of(self.taken.data_item) if self.taken else None
+        self._replaced = [before] if before is not None else []
         self.taken = TakenOverview(overview, spec, item)
+        workspace.bring_up(self._document_controller, self.overview_display_item, instead_of=self._shown_overviews())
         self.message = _("Draw rectangles on the overview to say where to measure, then press Start.")
 
     async def _show_report(self, folder: pathlib.Path) -> None:

@@ -1,8 +1,8 @@
 """Steering with Swift's own graphics.
 
-On the overview a rectangle says where to measure, or, if its label begins with "exclude", where not to; a point that
-the operator adds is measured next. On the spectra an interval is the scalarizer's window. Graphics are read on the
-user-interface thread whenever they change, and the panel is told once.
+On the overview a rectangle whose label says so is where to measure only, or where not to; a point that the operator
+adds is measured next. On the spectra an interval is the scalarizer's window. Graphics are read on the user-interface
+thread once they have changed and nobody drags them any more: one drag is one change.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ OTHER_WINDOW = "autoexp-other-window"
 WINDOWS = (WINDOW, SECOND_WINDOW, OTHER_WINDOW)
 INCLUDE_LABEL = _("measure here only")
 EXCLUDE_LABEL = _("exclude")
+TURNED_RAD = 1e-3
+TRACKING = "_DisplayPanel__mouse_tracking_transaction"
+AREAS = (Graphics.RectangleGraphic, Graphics.EllipseGraphic)
 
 
 class GraphicsWatch:
@@ -93,6 +96,8 @@ class DrawnRegions:
     def changes(self) -> list[ev.Steering]:
         """What was drawn, moved, renamed and deleted since they were last looked at or shown."""
         seen, self._seen = self._seen, self._drawn()
+        for name in self._turned() & seen.keys():  # as it was, until it is turned back
+            self._seen.setdefault(name, seen[name])
         gone = [ev.RemoveRegion(id=name) for name in seen.keys() - self._seen.keys()]
         new = [ev.AddRegion(region=r) for name, r in self._seen.items() if not _alike(seen.get(name), r)]
         return [*gone, *new]
@@ -111,6 +116,10 @@ class DrawnRegions:
                 self._draw(rectangles.get(name), region)
         self._seen = self._drawn()
 
+    def _turned(self) -> set[str]:
+        graphics = self.display_item.graphics
+        return {region_id(g) for g in graphics if isinstance(g, Graphics.RectangleGraphic) and is_turned(g)}
+
     def _drawn(self) -> dict[str, Region]:
         return {r.id: r for r in regions_of(self.display_item)}
 
@@ -122,6 +131,7 @@ class DrawnRegions:
             self.display_item.add_graphic(graphic)
         else:
             graphic.bounds = bounds
+            graphic.rotation = 0.0
             _dress(graphic, region.kind == "exclude")
 
 
@@ -174,27 +184,71 @@ class DrawnWindows:
             self.display_item.add_graphic(drawn)
 
 
+def is_dragged(document_controller: typing.Any, display_item: typing.Any) -> bool:
+    """Whether the mouse holds a graphic of a display item just now: Swift keeps a transaction open as long as it does.
+
+    That of the item itself tells nothing, since the results of a run are held in one until they are written.
+    """
+    controller = document_controller.workspace_controller
+    panels = controller.display_panels if controller is not None else ()
+    return any(getattr(p, TRACKING, None) is not None for p in panels if p.display_item is display_item)
+
+
 def is_visited(graphic: typing.Any) -> bool:
     """Whether a graphic marks a point that was measured."""
     return str(graphic.graphic_id or "").startswith(live_items.VISITED)
 
 
 def regions_of(display_item: typing.Any) -> tuple[Region, ...]:
-    """The regions that the rectangles on an overview stand for."""
+    """The regions that the rectangles on an overview stand for: those that are labelled so, and upright."""
     found = []
     for graphic in display_item.graphics:
-        if isinstance(graphic, Graphics.RectangleGraphic):
+        kind = region_kind(graphic)
+        if kind is not None and isinstance(graphic, Graphics.RectangleGraphic) and not is_turned(graphic):
             (top, left), (height, width) = graphic.bounds
             edges = [min(1.0, max(0.0, edge)) for edge in (top, left, top + height, left + width)]
             if edges[0] < edges[2] and edges[1] < edges[3]:
-                excluded = (graphic.label or "").strip().lower().startswith(("exclud", EXCLUDE_LABEL.lower()))
-                kind = "exclude" if excluded else "include"
-                found.append(
-                    Region(
-                        id=region_id(graphic), kind=kind, top=edges[0], left=edges[1], bottom=edges[2], right=edges[3]
-                    )
-                )
+                top, left, bottom, right = edges
+                found.append(Region(id=region_id(graphic), kind=kind, top=top, left=left, bottom=bottom, right=right))
     return tuple(found)
+
+
+def region_kind(graphic: typing.Any) -> typing.Literal["include", "exclude"] | None:
+    """What a graphic's label says of measuring in it; None if nothing."""
+    label = (graphic.label or "").strip().lower()
+    if label.startswith(("exclud", EXCLUDE_LABEL.lower())):
+        return "exclude"
+    return "include" if label.startswith(("includ", "measure here only", INCLUDE_LABEL.lower())) else None
+
+
+def is_turned(graphic: typing.Any) -> bool:
+    """Whether a graphic is rotated."""
+    return abs(math.remainder(float(getattr(graphic, "rotation", 0.0) or 0.0), math.pi)) > TURNED_RAD
+
+
+def not_obeyed(display_item: typing.Any) -> str:
+    """What is drawn as a region, or may be meant as one, and is none, in words; empty if nothing is."""
+    areas = [g for g in display_item.graphics if isinstance(g, AREAS) and not is_visited(g)]
+    if any(region_kind(g) and not isinstance(g, Graphics.RectangleGraphic) for g in areas):
+        return _("Only rectangles can be regions; the other shape that is labelled as one is not in force.")
+    if any(region_kind(g) and is_turned(g) for g in areas):
+        return _(
+            "A region cannot be rotated: that rectangle is not in force as it is drawn. Turn it back or delete it."
+        )
+    if any(isinstance(g, Graphics.RectangleGraphic) and region_kind(g) is None for g in areas):
+        text = _("A rectangle without the label “{exclude}” or “{include}” is no region.")
+        return text.format(exclude=EXCLUDE_LABEL, include=INCLUDE_LABEL)
+    return ""
+
+
+def described(regions: Iterable[Region]) -> str:
+    """How many regions are in force, in words; empty if none is."""
+    kinds = [region.kind for region in regions]
+    parts = [
+        _("measured only in {n}").format(n=kinds.count("include")) if "include" in kinds else "",
+        _("{n} excluded").format(n=kinds.count("exclude")) if "exclude" in kinds else "",
+    ]
+    return _("Regions in force: {what}.").format(what=", ".join(filter(None, parts))) if kinds else ""
 
 
 def region_id(graphic: typing.Any) -> str:
@@ -215,10 +269,34 @@ def requested_points(display_item: typing.Any) -> dict[str, tuple[float, float]]
     }
 
 
-def add_region(document_model: typing.Any, display_item: typing.Any, exclude: bool) -> None:
-    """Add a rectangle in the middle of an overview, for the operator to drag."""
-    with document_model.item_transaction(display_item):
-        display_item.add_graphic(_rectangle(((0.35, 0.35), (0.3, 0.3)), exclude))
+class RegionPen:
+    """Makes the next rectangle that is drawn on an overview a region.
+
+    Args:
+        document_controller: Swift's window, whose rectangle tool is chosen for the operator.
+    """
+
+    def __init__(self, document_controller: typing.Any):
+        self._document_controller = document_controller
+        self._listener: typing.Any = None
+        self._exclude = False
+
+    def take(self, display_item: typing.Any, exclude: bool) -> None:
+        """The next rectangle on an overview says where to measure only, or where not to."""
+        self._exclude = exclude
+        self._listener = display_item.item_inserted_event.listen(
+            ReferenceCounting.weak_partial(RegionPen._on_inserted, self)
+        )
+        self._document_controller.tool_mode = "rectangle"
+
+    def drop(self) -> None:
+        """Nothing more is drawn with it."""
+        self._listener = None
+
+    def _on_inserted(self, key: str, value: typing.Any, index: int) -> None:
+        if key == "graphics" and isinstance(value, Graphics.RectangleGraphic) and region_kind(value) is None:
+            self._listener = None
+            _dress(value, self._exclude)
 
 
 def _rectangle(bounds: typing.Any, exclude: bool) -> typing.Any:

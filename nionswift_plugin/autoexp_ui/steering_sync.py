@@ -51,6 +51,7 @@ class SteeringSync:
         answers: an observer of this engine.
         live: the run's data items, on which is drawn.
         say: shows a message in the panel.
+        is_dragged: whether the mouse holds a graphic of a display item just now.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class SteeringSync:
         answers: Answers,
         live: live_data.LiveData,
         say: Callable[[str], None],
+        is_dragged: Callable[[typing.Any], bool] = lambda display_item: False,
     ):
         self._document_model = document_model
         self._form = form
@@ -68,6 +70,7 @@ class SteeringSync:
         self._answers = answers
         self._live = live
         self._say = say
+        self._is_dragged = is_dragged
         self._accepted = engine.state if engine.state.settings else RunState(settings=Settings.of(engine.plan))
         self._pending: list[ev.Steering] = []
         self._edited: set[str] = set()
@@ -175,7 +178,7 @@ class SteeringSync:
     def _send_edits(self) -> None:
         if self._undoing:
             return
-        if self._graphics_changed:
+        if self._graphics_changed and not self._dragging:
             self._graphics_changed = False
             self._send_regions()
             self._send_points()
@@ -184,6 +187,11 @@ class SteeringSync:
             if self._edited & group:
                 self._send_fields((self._edited | self._half_entered) & group)
         self._edited.clear()
+
+    @property
+    def _dragging(self) -> bool:
+        """Whether the mouse holds a graphic: what is dragged is in force once it is released."""
+        return any(self._is_dragged(watch.display_item) for watch, _listener in self._watches.values())
 
     def _send_fields(self, names: set[str]) -> None:
         self._behind = True
@@ -200,9 +208,12 @@ class SteeringSync:
             self._send(command)
 
     def _send_regions(self) -> None:
-        """Rectangles on the overview are regions."""
+        """Labelled rectangles on the overview are regions."""
         if self._regions is None:
             return
+        if told := steering.not_obeyed(self._regions.display_item):
+            self._say(told)
+            self._behind = True
         for command in self._regions.changes():
             present = {region.id: region for region in self._settings.regions}
             if isinstance(command, ev.AddRegion):

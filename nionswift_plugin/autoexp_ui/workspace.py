@@ -36,6 +36,29 @@ def arrange(document_controller: typing.Any, live: typing.Any) -> bool:
     return False
 
 
+def bring_up(document_controller: typing.Any, display_item: typing.Any, instead_of: list[typing.Any]) -> None:
+    """Put an overview on the screen, if it is not: where an older one is shown, else where results go.
+
+    Args:
+        document_controller: Swift's window.
+        display_item: the overview.
+        instead_of: older ones, whose place it takes.
+    """
+    controller = document_controller.workspace_controller
+    if controller is None:
+        return
+    panels = list(controller.display_panels)
+    shown = next((panel for panel in panels if panel.display_item is display_item), None)
+    place: typing.Any = shown or next((panel for panel in panels if panel.display_item in instead_of), None)
+    place = place or next((panel for panel in panels if panel.identifier == "autoexp-overview"), None)
+    place = place or document_controller.next_result_display_panel() or next(iter(panels), None)
+    if place is None:
+        return
+    if place is not shown:
+        place.set_display_panel_display_item(display_item)
+    typing.cast(typing.Any, place).request_focus()
+
+
 def _layout() -> dict[str, typing.Any]:
     """The overview large, the two maps and the feature space below it, latest spectrum and learning curve beside.
 

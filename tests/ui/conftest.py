@@ -11,6 +11,7 @@ import unittest
 import pytest
 from nion.instrumentation.test import AcquisitionTestContext
 from nion.swift import Facade
+from nion.swift.model import Graphics
 from nion.swift.test import TestContext
 
 from autoexp.swift import preferences
@@ -94,6 +95,32 @@ class Window:
     def finish(self, seconds=PATIENCE_S):
         """Let the window live until the run is over and shown."""
         self.until(lambda: not self.experiment.running and not self.experiment.busy, seconds)
+
+    @contextlib.contextmanager
+    def holding_the_mouse(self):
+        """While something is dragged, of which Swift's panels know; here there are none."""
+        sync = self.experiment._sync
+        if sync is not None:
+            sync._is_dragged = lambda display_item: True
+        yield
+        if sync is not None:
+            sync._is_dragged = lambda display_item: False
+
+    def draw(self, exclude, bounds=((0.35, 0.35), (0.3, 0.3))):
+        """Press the button, and drag a rectangle on the overview as Swift's tool does."""
+        self.until(lambda: self.experiment.overview_display_item is not None)
+        (self.handler.handle_exclude if exclude else self.handler.handle_include)(None)
+        assert self.document_controller.tool_mode == "rectangle"
+        display_item = self.experiment.overview_display_item
+        graphic = Graphics.RectangleGraphic()
+        graphic.bounds = ((bounds[0][0], bounds[0][1]), (0.0, 0.0))
+        with self.holding_the_mouse():
+            display_item.add_graphic(graphic)
+            for part in (0.25, 0.5, 1.0):
+                graphic.bounds = (bounds[0], (bounds[1][0] * part, bounds[1][1] * part))
+                self.pump(seconds=0.05)
+        self.document_controller.tool_mode = "pointer"
+        return graphic
 
     def item(self, text):
         """The newest data item whose title begins with a text."""

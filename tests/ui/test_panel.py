@@ -175,9 +175,8 @@ def test_what_the_panel_cannot_say_survives_an_edit(window):
 def test_regions_drawn_before_and_during_a_run_are_obeyed(window):
     window.handler.handle_overview(None)
     window.until(lambda: window.experiment.taken is not None)
-    window.handler.handle_include(None)
+    window.draw(exclude=False, bounds=((0.5, 0.5), (0.5, 0.5)))
     display_item = window.experiment.overview_display_item
-    display_item.graphics[0].bounds = ((0.5, 0.5), (0.5, 0.5))
     window.handler.form.set(points=300)
     window.handler.handle_start(None)
     window.until(lambda: window.experiment.status.points >= 10)
@@ -307,8 +306,7 @@ def test_an_unfinished_run_that_is_finished_shows_what_it_has(window):
 def test_regions_survive_a_resume_and_an_undo(window):
     window.handler.handle_overview(None)
     window.until(lambda: window.experiment.taken is not None)
-    window.handler.handle_exclude(None)
-    window.experiment.overview_display_item.graphics[0].bounds = ((0.0, 0.0), (1.0, 0.5))
+    window.draw(exclude=True, bounds=((0.0, 0.0), (1.0, 0.5)))
     window.handler.form.set(points=400, stride_px=2)
     window.handler.handle_start(None)
     window.until(lambda: window.experiment.status.points >= 3)
@@ -394,8 +392,7 @@ def test_regions_of_the_last_run_hold_for_the_next_on_the_same_field(window):
     window.handler.form.set(points=4)
     window.handler.handle_start(None)
     window.finish()
-    window.handler.handle_exclude(None)
-    window.experiment.overview_display_item.graphics[-1].bounds = ((0.0, 0.0), (1.0, 0.5))
+    window.draw(exclude=True, bounds=((0.0, 0.0), (1.0, 0.5)))
     window.handler.handle_start(None)
     assert "last run" in window.handler.texts.message.value
     window.finish()
@@ -521,3 +518,71 @@ def test_the_repeat_mode_refuses_a_dose_limit_that_it_cannot_keep(window, settin
         acquisition_method.PositionChooser(3).start()
     with InstrumentLock(identity, "afterwards"):
         pass
+
+
+def test_a_rectangle_that_is_dragged_is_one_change_in_force_on_release(window):
+    window.handler.form.set(points=2000, stride_px=2)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.status.points >= 3)
+    graphic = window.draw(exclude=True, bounds=((0.0, 0.0), (0.5, 0.5)))
+    window.until(lambda: window.experiment.engine.state.settings.regions)
+    with window.holding_the_mouse():
+        for k in range(1, 6):
+            graphic.bounds = ((0.05 * k, 0.0), (0.5, 0.5))
+            window.pump(seconds=0.15)
+        assert len(events(window, ev.Steered)) == 1
+    window.until(lambda: len(events(window, ev.Steered)) == 2)
+    window.pump(seconds=0.3)
+    assert len(events(window, ev.Steered)) == 2
+    (region,) = window.experiment.engine.state.settings.regions
+    assert (region.top, region.left, region.bottom, region.right) == pytest.approx((0.25, 0.0, 0.75, 0.5))
+    window.handler.handle_undo(None)
+    window.until(lambda: graphic.bounds[0][0] == 0.0)
+    window.handler.handle_stop(None)
+    window.finish()
+
+
+def test_what_is_no_region_is_not_obeyed_and_that_is_said(window):
+    window.handler.form.set(points=2000, stride_px=2)
+    window.handler.handle_start(None)
+    window.until(lambda: window.experiment.status.points >= 3)
+    window.until(lambda: window.experiment.live.display_item("overview") is not None)
+    display_item = window.experiment.live.display_item("overview")
+    plain = Graphics.RectangleGraphic()
+    plain.bounds = ((0.1, 0.1), (0.2, 0.2))
+    display_item.add_graphic(plain)
+    window.until(lambda: "no region" in window.handler.texts.message.value)
+    assert not window.experiment.engine.state.settings.regions
+    plain.label = "Excluded, dirt"
+    window.until(lambda: window.experiment.engine.state.settings.regions)
+    plain.rotation = 1.3
+    window.until(lambda: "rotated" in window.handler.texts.message.value)
+    window.until(lambda: plain.rotation == 0.0)  # what is drawn is in force
+    (region,) = window.experiment.engine.state.settings.regions
+    assert (region.kind, region.top) == ("exclude", pytest.approx(0.1))
+    ellipse = Graphics.EllipseGraphic()
+    ellipse.bounds, ellipse.label = ((0.6, 0.6), (0.2, 0.2)), "exclude"
+    display_item.add_graphic(ellipse)
+    window.until(lambda: "Only rectangles" in window.handler.texts.message.value)
+    assert len(window.experiment.engine.state.settings.regions) == 1
+    window.handler.handle_stop(None)
+    window.finish()
+
+
+def test_the_newest_overview_is_the_one_that_is_drawn_on(window):
+    window.handler.form.set(points=4)
+    window.handler.handle_start(None)
+    window.finish()
+    old = window.experiment.live.display_item("overview")
+    window.handler.handle_overview(None)
+    window.until(lambda: window.experiment.taken is not None)
+    newest = window.experiment.overview_display_item
+    assert newest is not old
+    window.draw(exclude=True, bounds=((0.0, 0.0), (1.0, 0.5)))
+    assert not any(g.label == "exclude" for g in old.graphics)
+    window.handler.handle_start(None)
+    assert "1 excluded" in window.handler.texts.message.value
+    window.finish()
+    (region,) = window.experiment.engine.plan.regions
+    assert (region.kind, region.right) == ("exclude", 0.5)
+    assert all(p.position[1] > 0.5 for p in window.experiment.engine.state.measured)

@@ -57,7 +57,7 @@ def test_regions_of_another_client_are_drawn_and_stay(window):
     window.handler.handle_start(None)
     window.experiment.engine.steer(ev.AddRegion(region=THEIRS))  # there is no overview yet
     window.until(lambda: rectangles(window))
-    window.handler.handle_exclude(None)
+    window.draw(exclude=True)
     window.until(lambda: len(settings_of(window).regions) == 2)
     window.pump(seconds=0.5)
     assert settings_of(window).regions[0] == THEIRS
@@ -119,7 +119,7 @@ def test_a_window_of_another_client_that_reaches_over_the_axis_is_not_dragged_ba
     theirs = scalarizers.Window(low_eV=4.5, high_eV=9.5)
     engine.steer(ev.SetScalarizer(scalarizer=theirs))
     window.until(lambda: graphic.interval[1] == 1.0)
-    window.handler.handle_include(None)
+    window.draw(exclude=False)
     window.until(lambda: settings_of(window).regions)
     assert settings_of(window).scalarizer == theirs
     graphic.interval = (0.5, 1.0)

@@ -51,7 +51,10 @@ class Axis:
 
     def at(self, length: int) -> npt.NDArray[np.float64]:
         """The values at all of so many indices."""
-        return np.asarray(self.offset + self.scale * np.arange(length) if self.values is None else self.values)
+        if self.values is not None:
+            return np.asarray(self.values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(self.offset + self.scale * np.arange(length))
 
 
 @dataclass(frozen=True)
