@@ -253,6 +253,9 @@ class SteeringSync:
         edited = self._edited | self._half_entered
         values = {name: value for name, value in edits.fields_of(settings).items() if name not in edited}
         self._behind = not self._form.follow(**values)
+        if self._dragging:  # what the mouse holds is not taken out of the operator's hand
+            self._behind = True
+            return
         if self._regions is not None and self._engine.status.ending is None:
             self._regions.show(settings.regions)
         self._show_windows()

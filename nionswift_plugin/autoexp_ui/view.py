@@ -126,13 +126,15 @@ def _overview(u: typing.Any) -> typing.Any:
             _("Regions"),
             u.create_push_button(
                 text=_("Measure Only Here"),
+                name="include_button",
                 on_clicked="handle_include",
-                tool_tip=_("Add a rectangle to the overview; with any of these, only their insides are measured."),
+                tool_tip=_("Drag a rectangle on the overview; with any of these, only their insides are measured."),
             ),
             u.create_push_button(
                 text=_("Exclude"),
+                name="exclude_button",
                 on_clicked="handle_exclude",
-                tool_tip=_("Add a rectangle to the overview in which nothing is measured."),
+                tool_tip=_("Drag a rectangle on the overview in which nothing is measured."),
             ),
         ),
         spacing=4,

@@ -530,10 +530,13 @@ def test_a_rectangle_that_is_dragged_is_one_change_in_force_on_release(window):
         for k in range(1, 6):
             graphic.bounds = ((0.05 * k, 0.0), (0.5, 0.5))
             window.pump(seconds=0.15)
-        assert len(events(window, ev.Steered)) == 1
-    window.until(lambda: len(events(window, ev.Steered)) == 2)
+            if k == 2:  # another client changes something meanwhile: what is held stays in the hand
+                window.experiment.engine.steer(ev.SetBudget(budget=planning.Budget(points=1999)))
+        assert graphic.bounds[0][0] == 0.25
+        assert len(events(window, ev.Steered)) == 2
+    window.until(lambda: len(events(window, ev.Steered)) == 3)
     window.pump(seconds=0.3)
-    assert len(events(window, ev.Steered)) == 2
+    assert len(events(window, ev.Steered)) == 3
     (region,) = window.experiment.engine.state.settings.regions
     assert (region.top, region.left, region.bottom, region.right) == pytest.approx((0.25, 0.0, 0.75, 0.5))
     window.handler.handle_undo(None)

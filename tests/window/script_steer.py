@@ -6,6 +6,8 @@ from hands import click, screenshot, shell, until
 from nion.swift.model import Graphics
 from nion.utils import Geometry
 
+from autoexp import events as ev
+
 
 async def run(app, window, out):
     window._document_window.fill_screen()
@@ -19,14 +21,19 @@ async def run(app, window, out):
     handler.form.set(points=2000, stride_px=4, agent=4)
     await click(handler.start_button)
     await until(lambda: experiment.status.points >= 5, 60, "five points")
-    handler.handle_exclude(None)
+    await click(handler.exclude_button)
     overview = experiment.live.display_item("overview")
-    rectangle = next(g for g in overview.graphics if isinstance(g, Graphics.RectangleGraphic))
-    await asyncio.sleep(0.5)
-    await drag_middle(window, overview, rectangle, dx=80, dy=60)
+    await draw(window, overview, (0.2, 0.3), (0.6, 0.7))
     engine = experiment.engine
     await until(lambda: engine.state.settings.regions, 10, "the region in the settings")
     await asyncio.sleep(0.5)
+    region = engine.state.settings.regions[0]
+    (rectangle,) = (g for g in overview.graphics if isinstance(g, Graphics.RectangleGraphic))
+    drawn = len([r for r in engine.records if isinstance(r.event, ev.Steered)])
+    await drag_middle(window, overview, rectangle, dx=30, dy=20)
+    await until(lambda: engine.state.settings.regions[0] != region, 10, "the moved region in the settings")
+    await asyncio.sleep(0.5)
+    dragged = len([r for r in engine.records if isinstance(r.event, ev.Steered)]) - drawn
     region = engine.state.settings.regions[0]
     seen = len(engine.state.points)
     await until(lambda: experiment.status.points >= seen + 20, 60, "more points")
@@ -41,7 +48,8 @@ async def run(app, window, out):
     await screenshot(out / "2-aborted.png")
     (top, left), _size = rectangle.bounds
     return {
-        "excluded_after_drag": not inside and (round(top, 2), round(left, 2)) != (0.35, 0.35),
+        "excluded_after_drag": not inside and abs(top - region.top) < 1e-6 and abs(left - region.left) < 1e-6,
+        "changes": [drawn, dragged],
         "ending": experiment.status.ending,
         "progress": handler.progress_value.value,
         "probe": str(controller.probe_position),
@@ -49,20 +57,38 @@ async def run(app, window, out):
     }
 
 
-async def drag_middle(window, display_item, rectangle, dx, dy):
-    """Drag a rectangle on the displayed overview by its middle."""
+def on_screen(window, display_item, places):
+    """Where places (y, x) of a displayed overview, fractions of it, are on the screen."""
     display_panel = next(p for p in window.workspace_controller.display_panels if p.display_item == display_item)
     canvas_item = display_panel.display_canvas_item
     bounds = Geometry.FloatRect.from_tlhw(0, 0, canvas_item.canvas_size.height, canvas_item.canvas_size.width)
     image = Geometry.fit_to_size(bounds, display_item.data_item.data_shape)
+    points = [
+        Geometry.IntPoint(int(image.top + y * image.height), int(image.left + x * image.width)) for y, x in places
+    ]
+    return [canvas_item.map_to_global(point) for point in points]
+
+
+async def drag(start, end):
+    """Press the button at one point of the screen, move, and release it at another."""
+    await shell("xdotool", "mousemove", str(start.x), str(start.y), "mousedown", "1")
+    for step in range(1, 9):
+        x, y = (a + (b - a) * step // 8 for a, b in ((start.x, end.x), (start.y, end.y)))
+        await shell("xdotool", "mousemove", str(x), str(y))
+        await asyncio.sleep(0.15)
+    await shell("xdotool", "mouseup", "1")
+
+
+async def draw(window, display_item, start, end):
+    """Draw on the displayed overview from one place to another."""
+    await asyncio.sleep(0.3)
+    await drag(*on_screen(window, display_item, (start, end)))
+
+
+async def drag_middle(window, display_item, rectangle, dx, dy):
+    """Drag a rectangle on the displayed overview by its middle."""
     (top, left), (height, width) = rectangle.bounds
-    y = int(image.top + (top + height / 2) * image.height)
-    x = int(image.left + (left + width / 2) * image.width)
-    point = canvas_item.map_to_global(Geometry.IntPoint(y=y, x=x))
+    (point,) = on_screen(window, display_item, [(top + height / 2, left + width / 2)])
     await shell("xdotool", "mousemove", str(point.x), str(point.y), "click", "1")
     await asyncio.sleep(0.3)
-    await shell("xdotool", "mousemove", str(point.x), str(point.y), "mousedown", "1")
-    for step in range(1, 9):
-        await shell("xdotool", "mousemove", str(point.x + dx * step // 8), str(point.y + dy * step // 8))
-        await asyncio.sleep(0.05)
-    await shell("xdotool", "mouseup", "1")
+    await drag(point, Geometry.IntPoint(point.y + dy, point.x + dx))

@@ -22,6 +22,7 @@ def test_a_click_on_start_runs_an_experiment_to_its_end(swift):
 def test_steering_with_the_mouse_and_aborting(swift):
     result = swift("script_steer.py")
     assert result["excluded_after_drag"]
+    assert result["changes"] == [1, 1]  # however long it is dragged
     assert result["ending"] == "aborted"
     assert result["progress"] < 100
     assert result["probe"] == result["probe_before"]
