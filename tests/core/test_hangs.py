@@ -158,6 +158,23 @@ def test_a_score_that_hangs_pauses_the_run_and_another_goes_on(hanging, tmp_path
     assert len(engine.state.scored) == 6
 
 
+def test_a_score_that_hangs_after_others_pauses_at_once(hanging, tmp_path, locks):
+    release, scored = threading.Event(), []
+
+    def late(spectra, energy):
+        scored.append(1)
+        if len(scored) > 60:  # the third spectrum, each being scored anew for its noise
+            release.wait(30)
+        return spectra.sum(axis=1)
+
+    engine = begin(plan(scalarizer=scoring(late), decision_deadline_s=0.3), hanging, tmp_path / "run", locks)
+    until(lambda: engine.status.phase == "paused", 20)
+    assert len(engine.state.scored) == engine.state.exposures - 1 > 0
+    engine.stop()
+    assert engine.join(30)
+    release.set()
+
+
 def test_a_score_cannot_write_to_what_it_is_given(hanging, tmp_path, locks):
     def spoil(spectra, energy):
         spectra[:] = 0
