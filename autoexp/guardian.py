@@ -452,9 +452,7 @@ class Guardian:
         Raises:
             BadFrameError: nobody can have exposed for so long.
         """
-        took_s = checked_exposure(told_s, spec.exposure_s)
-        self.account.settle(spec.exposure_s, took_s)
-        return took_s
+        return self._settle(spec.exposure_s, told_s)
 
     def camera_frame(self, spec: FrameSpec) -> CameraFrame:
         """Take a frame of the camera on which the disk is seen, within limits and budget.
@@ -489,11 +487,16 @@ class Guardian:
         finally:
             self.account.stand(self._clock())
         if isinstance(taken, Overview | Spectrum | CameraFrame):  # of anything else nothing is known
-            took_s = checked_exposure(told_seconds(taken.exposed_s), exposure_s)
-            self.account.settle(exposure_s, took_s)
+            took_s = self._settle(exposure_s, told_seconds(taken.exposed_s))
             if took_s > exposure_s and begin is None:
                 self._on_longer(Exposure(what, took_s, self.account.last_e, 0.0), exposure_s)
         return checked(taken)
+
+    def _settle(self, asked_s: float, told_s: float | None) -> float:
+        """Account for what an exposure really took, as the device tells, and return that, s."""
+        took_s = checked_exposure(told_s, asked_s)
+        self.account.settle(asked_s, took_s)
+        return took_s
 
     def _pay(
         self,

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from autoexp import events as ev
 from autoexp.errors import RunLogError
 from autoexp.journal import folded, read_journal
-from autoexp.lost_events import LostEvents, lost_of
+from autoexp.lost_events import LostEvents, lost_aside, lost_of
 from autoexp.safe_files import crc_of, inside, open_regular
 from autoexp.state import Point, RunState
 
@@ -81,6 +81,8 @@ class RunReader:
     @property
     def lost(self) -> LostEvents:
         """Good events that lay behind a damaged line of the journal, and are no part of the run any more."""
+        if not self.damaged_bytes:
+            return lost_aside(self.folder)
         return lost_of(self.folder, self.records, self._good_bytes)
 
     def checked(self, points: Sequence[Point]) -> CheckedSpectra:

@@ -180,10 +180,10 @@ class PeakHeight(_Windowed):
 
     def values(self, spectra: Spectra, energy_eV: Array) -> Array:
         smooth = _smooth(spectra[:, self._inside(energy_eV)])
-        top = smooth.argmax(axis=1)
-        rows, inner = np.arange(len(smooth)), np.clip(top, 1, max(1, smooth.shape[1] - 2))
         if smooth.shape[1] < 3:
             return np.asarray(smooth.max(axis=1))
+        top = smooth.argmax(axis=1)
+        rows, inner = np.arange(len(smooth)), np.clip(top, 1, smooth.shape[1] - 2)
         slope = smooth[rows, inner + 1] - smooth[rows, inner - 1]
         return np.asarray(smooth[rows, top] + 0.25 * np.abs(slope * _parabola(smooth, top)))
 

@@ -103,8 +103,6 @@ class Dataset:
                 f"{self.name} holds spectra from {low:g} to {high:g} eV: say what to look for with a scalarizer, for "
                 f"example window:{low + (high - low) / 4:g}-{low + (high - low) / 2:g}"
             )
-        if zero_loss is None:
-            scalarizer.check_axis(self.energy_eV)
         scores, trouble = [], None
         for block in filter(len, np.array_split(self.spectra, 1 + len(self) // BLOCK)):
             try:
@@ -125,7 +123,7 @@ class Dataset:
             shift_eV = -find_zero_loss(block, self.energy_eV, zero_loss.within_eV, gain).position_eV
             if not np.isfinite(shift_eV).any():
                 raise PlanError(f"{self.name}: no zero-loss peak lies within {zero_loss.within_eV:g} eV of 0 eV.")
-        return scored(scalarizer, np.asarray(block, dtype=float), self.energy_eV, self.counts_per_electron, shift_eV)
+        return scored(scalarizer, block, self.energy_eV, self.counts_per_electron, shift_eV)
 
     def describe(self) -> dict[str, Any]:
         """What it is, in plain JSON types."""

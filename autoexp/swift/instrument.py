@@ -36,9 +36,9 @@ from autoexp.swift import imagers
 from autoexp.swift.stream import acquire_frame
 
 DRAW_S, LAST_DRAW_S = 2.0, 0.3
+"""How long the last move of the probe may take to be drawn before the next, and before it is put back."""
 FIELD_TOLERANCE = 1e-6
 """Share of a field by which two may differ and be the same."""
-"""How long the last move of the probe may take to be drawn before the next, and before it is put back."""
 GRACE_S = 5.0
 
 WhenDrawn = Callable[[Callable[[], None]], object]

@@ -10,7 +10,6 @@ import typing
 
 import numpy as np
 from nion.instrumentation import Acquisition
-from nion.swift.model import Notification
 from nion.ui import Declarative
 from nion.utils import Converter, Model, ReferenceCounting, Registry
 
@@ -26,7 +25,8 @@ from autoexp.plan import Plan
 from autoexp.swift import instrument as swift_instrument
 from autoexp.swift import preferences
 from autoexp.swift.stream import exposure_of
-from nionswift_plugin.autoexp_ui import devices
+from autoexp.zero_loss import scored
+from nionswift_plugin.autoexp_ui import devices, notices
 from nionswift_plugin.autoexp_ui import form as form_module
 from nionswift_plugin.autoexp_ui.translation import translate as _
 from nionswift_plugin.nion_instrumentation_ui import AcquisitionPanel
@@ -213,9 +213,7 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
             self._expect(told_s)
         spectrum = checked_spectrum(spectrum)
         energy = spectrum.energy.axis(len(spectrum.counts))
-        self._plan.scalarizer.check_axis(energy)
-        gain = spectrum.counts_per_electron or 1.0
-        scores = self._plan.scalarizer.score(spectrum.counts[None], energy, gain)
+        scores = scored(self._plan.scalarizer, spectrum.counts[None], energy, spectrum.counts_per_electron or 1.0)
         usable = bool(np.isfinite(scores.value[0]))
         self._agent.ingest(
             [
@@ -235,17 +233,10 @@ class PositionChooser(Acquisition.ActionValueControllerLike):
         instrument, self._instrument = self._instrument, None
         try:
             if instrument is not None and (problems := self._guardian.restore()):
-                tell_problems(problems)
+                notices.warn(_("Not everything was put back"), "; ".join(problems))
         finally:
             if lock is not None:
                 lock.release()
-
-
-def tell_problems(problems: list[str]) -> None:
-    """Say what could not be put back, where Swift says what went wrong in an acquisition."""
-    title = _("Not everything was put back")
-    text = "\N{WARNING SIGN} " + title
-    Notification.notify(Notification.Notification("org.autoexp.error", text, title, "; ".join(problems)))
 
 
 def stored_plan(scan: str, camera: str, count: int) -> Plan:

@@ -18,7 +18,6 @@ import typing
 import webbrowser
 from collections.abc import Iterator
 
-from nion.swift.model import Notification
 from nion.utils import Event, ReferenceCounting
 
 from autoexp import events as ev
@@ -40,7 +39,7 @@ from autoexp.unfinished import UnfinishedRun, close_unfinished, find_unfinished
 from nionswift_plugin.autoexp_ui import devices as devices_module
 from nionswift_plugin.autoexp_ui import form as form_module
 from nionswift_plugin.autoexp_ui import live_data as live_data_module
-from nionswift_plugin.autoexp_ui import live_items, pauses, steering, steering_sync, waiting, workspace
+from nionswift_plugin.autoexp_ui import live_items, notices, pauses, steering, steering_sync, waiting, workspace
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
 log = logging.getLogger(__name__)
@@ -394,9 +393,7 @@ class Experiment:
         status = engine.status
         if status.ending == "faulted" and status.reason != self._told_error:
             self._told_error = status.reason
-            title = _("Autonomous experiment failed")
-            text = "\N{WARNING SIGN} " + title
-            Notification.notify(Notification.Notification("org.autoexp.error", text, title, status.reason))
+            notices.warn(_("Autonomous experiment failed"), status.reason)
 
     def _on_form(self) -> None:
         self.changed_event.fire()

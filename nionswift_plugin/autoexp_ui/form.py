@@ -135,16 +135,6 @@ class PlanForm(stored_form.StoredForm):
                 found["second_low_eV"] = _("The background has to end before the edge begins.")
         return found
 
-    def require_entered(self, *names: str) -> None:
-        """Refuse while there is something wrong in some fields, or, if none are named, in any.
-
-        Raises:
-            PlanError: the first, in words.
-        """
-        for name, wrong in self.mistakes().items():
-            if not names or name in names:
-                raise PlanError(_("Mend the marked field first: {wrong}").format(wrong=wrong))
-
     # --- from fields to a plan
 
     @property

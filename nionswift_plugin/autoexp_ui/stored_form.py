@@ -8,7 +8,9 @@ import typing
 
 from nion.utils import Event, Model
 
+from autoexp.errors import PlanError
 from nionswift_plugin.autoexp_ui import bindings, entries
+from nionswift_plugin.autoexp_ui.translation import translate as _
 
 Choices = dict[str, tuple[tuple[str, str], ...]]
 
@@ -95,6 +97,16 @@ class StoredForm:
     def mistakes(self) -> dict[str, str]:
         """What is wrong with what stands in the fields, by field, in words; those that matter now."""
         return dict(self._misread)
+
+    def require_entered(self, *names: str) -> None:
+        """Refuse while there is something wrong in some fields, or, if none are named, in any.
+
+        Raises:
+            PlanError: the first, in words.
+        """
+        for name, wrong in self.mistakes().items():
+            if not names or name in names:
+                raise PlanError(_("Mend the marked field first: {wrong}").format(wrong=wrong))
 
     def value(self, name: str) -> typing.Any:
         """Value of a field."""

@@ -56,7 +56,7 @@ def bring_up(document_controller: typing.Any, display_item: typing.Any, instead_
         return
     if place is not shown:
         place.set_display_panel_display_item(display_item)
-    typing.cast(typing.Any, place).request_focus()
+    place.request_focus()
 
 
 def _layout() -> dict[str, typing.Any]:

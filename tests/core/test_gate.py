@@ -441,24 +441,25 @@ def test_an_abort_while_things_are_put_back_hurries(lying):
     lying.leave.set()
 
 
-def test_a_move_that_may_still_act_is_named(lying):
+def ended_in_a_move(lying):
+    """A guardian whose gate was closed while a control was being set, which goes on."""
     guardian = Guardian(lying, SITE)
     guardian.open()
     lying.hanging.add("set")
     threading.Timer(0.1, guardian.close_gate).start()
     with pytest.raises(GateClosedError):
         guardian.move("C10", 2e-7)
+    return guardian
+
+
+def test_a_move_that_may_still_act_is_named(lying):
+    guardian = ended_in_a_move(lying)
     assert guardian.restore() == ["setting C10 had not returned and may still act"]
     lying.leave.set()
 
 
 def test_a_move_that_acts_late_is_taken_back(lying, monkeypatch):
-    guardian = Guardian(lying, SITE)
-    guardian.open()
-    lying.hanging.add("set")
-    threading.Timer(0.1, guardian.close_gate).start()
-    with pytest.raises(GateClosedError):
-        guardian.move("C10", 2e-7)
+    guardian = ended_in_a_move(lying)
     right = guardian._controls.put_back
 
     def put_back(*given):

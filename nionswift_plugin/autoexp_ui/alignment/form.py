@@ -54,8 +54,7 @@ class AlignmentForm(stored_form.StoredForm):
         Raises:
             PlanError: the fields make no sense; the message names each.
         """
-        for wrong in self.mistakes().values():
-            raise PlanError(_("Mend the marked field first: {wrong}").format(wrong=wrong))
+        self.require_entered()
         pair = pair_of(self.value("controls"))
         if pair is None:
             raise PlanError(_("Choose first, in the Beam Alignment panel, by which controls the disk is centred."))
