@@ -456,14 +456,14 @@ def _device_error(error: Exception) -> AutoexpError:
 
 def _field_changes(now: typing.Any, bound: typing.Any) -> list[str]:
     """What differs between two scanned fields, in words; how many pixels they have does not matter."""
-    if now is None or now.fov_size_nm is None:
+    if now is None or now.fov_nm is None or not now.size:
         return ["there is none now"]
-    size, wanted = now.fov_size_nm, bound.fov_size_nm
+    (height, width), (wanted_height, wanted_width) = _size_nm(now), _size_nm(bound)
     pairs = {
-        "height": (size.height, wanted.height, "nm", wanted.height),
-        "width": (size.width, wanted.width, "nm", wanted.width),
-        "centre y": (now.center_nm.y, bound.center_nm.y, "nm", wanted.height),
-        "centre x": (now.center_nm.x, bound.center_nm.x, "nm", wanted.width),
+        "height": (height, wanted_height, "nm", wanted_height),
+        "width": (width, wanted_width, "nm", wanted_width),
+        "centre y": (now.center_nm.y, bound.center_nm.y, "nm", wanted_height),
+        "centre x": (now.center_nm.x, bound.center_nm.x, "nm", wanted_width),
         "rotation": (math.degrees(now.rotation_rad), math.degrees(bound.rotation_rad), "degrees", 360.0),
     }
     return [
@@ -471,6 +471,16 @@ def _field_changes(now: typing.Any, bound: typing.Any) -> list[str]:
         for what, (one, other, units, whole) in pairs.items()
         if not abs(one - other) <= FIELD_TOLERANCE * whole
     ]
+
+
+def _size_nm(context: typing.Any) -> tuple[float, float]:
+    """The height and width of a scanned field in nm; its longer side is the field of view.
+
+    That is how Swift calibrates its images (``scan_base.get_scan_calibrations``). ``ScanContext.fov_size_nm`` is not
+    used: what it says of fields that are not square differs between versions of Swift.
+    """
+    pixel_nm = context.fov_nm / max(context.size)
+    return context.size[0] * pixel_nm, context.size[1] * pixel_nm
 
 
 def _plain(value: typing.Any) -> typing.Any:
