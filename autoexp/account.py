@@ -40,7 +40,7 @@ class Account:
         exposures: spectra exposed.
         begun_s: clock at the beginning.
         last_e: electrons of the latest exposure.
-        stood_s: how long the beam has stood on the specimen between exposures, in all.
+        stood_s: how long the beam has stood on the specimen besides the exposures, in all, as far as it was told.
     """
 
     current_pA: float | None = None
@@ -50,6 +50,7 @@ class Account:
     last_e: float = 0.0
     stood_s: float = 0.0
     _standing_since: float | None = field(default=None, repr=False)
+    _untold_s: float = field(default=0.0, repr=False)
 
     def dose_of(self, exposure_s: float) -> float:
         """Electrons of an exposure; zero where the current is not known."""
@@ -68,13 +69,34 @@ class Account:
             self.dose_e += more
 
     def stand(self, now_s: float) -> None:
-        """From now on the beam stands on the specimen."""
-        self._standing_since = now_s
+        """From now on the beam is on the specimen; nothing changes if it was."""
+        if self._standing_since is None:
+            self._standing_since = now_s
+
+    def exposed(self, exposure_s: float, now_s: float) -> None:
+        """So much of the time since :meth:`moved_on`, until now, was an exposure, which is paid for."""
+        self._untold_s = max(0.0, self.untold_s(now_s) - exposure_s)
+        if self._standing_since is not None:
+            self._standing_since = max(now_s, self._standing_since)
+
+    def lift(self, now_s: float) -> None:
+        """From now on the beam is off the specimen."""
+        self._untold_s = self.untold_s(now_s)
+        self._standing_since = None
+
+    def untold_s(self, now_s: float) -> float:
+        """How long the beam has stood on the specimen since :meth:`moved_on`, seconds."""
+        return self._untold_s + (0.0 if self._standing_since is None else max(0.0, now_s - self._standing_since))
+
+    def stood_e(self, now_s: float) -> float:
+        """Electrons into the specimen besides the exposures; zero where the current is not known."""
+        return self.dose_of(self.stood_s + self.untold_s(now_s))
 
     def moved_on(self, now_s: float) -> float:
-        """How long it stood there until now, seconds; it does not stand any more."""
-        since, self._standing_since = self._standing_since, None
-        stood_s = 0.0 if since is None else max(0.0, now_s - since)
+        """How long it stood there until now, seconds; what it stands from now on is told the next time."""
+        stood_s, self._untold_s = self.untold_s(now_s), 0.0
+        if self._standing_since is not None:
+            self._standing_since = max(now_s, self._standing_since)
         self.stood_s += stood_s
         return stood_s
 

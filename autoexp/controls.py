@@ -165,7 +165,7 @@ class Controls:
         self._on_move(name, now, value)
         self._gate.send(lambda: self._instrument.set(name, value), f"setting {name}", moves=True)
         self._last_move_s[name] = self._clock()
-        self._rest(limits.settle_s)
+        self.rest(limits.settle_s)
         if not any(_close(self.value(name), value, limits.readback_tolerance) for _ in range(2)):
             raise ReadbackError(f"{name} was set to {value:g} but reads {self.value(name):g}.")
 
@@ -186,7 +186,7 @@ class Controls:
                         moved[name] = value
                 except Exception as error:  # a device may raise anything; the other controls still have their turn
                     problems[name] = f"{name} could not be set back to {value:g}: {str(error).rstrip('.')}"
-            self._rest(self._gate.time_left_s(max((self.site.controls[name].settle_s for name in moved), default=0.0)))
+            self.rest(self._gate.time_left_s(max((self.site.controls[name].settle_s for name in moved), default=0.0)))
             left = moved
         for name, value in left.items():
             try:
@@ -235,7 +235,7 @@ class Controls:
             InstrumentError: it has not moved as far as can be told: no further step is sent.
         """
         for wait_s in (limits.settle_s, *LAGS_S):
-            self._rest(self._gate.time_left_s(wait_s))
+            self.rest(self._gate.time_left_s(wait_s))
             now = self._read_back(name)
             if abs(wanted - now) < abs(wanted - seen) or abs(wanted - seen) <= 2 * limits.readback_tolerance:
                 return now
@@ -305,13 +305,13 @@ class Controls:
         if limits.rate is None or moved_s is None or not math.isfinite(change):
             return
         ready_s = moved_s + change / limits.rate * (1 + 1e-9)
-        self._rest(min(ready_s - self._clock(), PUT_BACK_S))
+        self.rest(min(ready_s - self._clock(), PUT_BACK_S))
 
     def _moved_s(self, name: str) -> float | None:
         """When a control was last moved, as far as is known; None where that tells nothing of the clock."""
         return self._last_move_s.get(name, BORN_S if self._clock is time.monotonic else None)
 
-    def _rest(self, seconds: float) -> None:
+    def rest(self, seconds: float) -> None:
         """Wait; no longer than until the gate is closed, save for what is put back behind it."""
         was_closed = self._gate.is_closed
         while seconds > 0 and self._gate.is_closed == was_closed and not self._gate.is_halted:

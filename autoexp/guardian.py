@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from autoexp.account import Account, Exposure, usable_current
+from autoexp.beam import Beam, BeamState
 from autoexp.controls import Controls
 from autoexp.errors import BudgetError, GuardianError, InstrumentError, LimitError, PlanError
 from autoexp.frames import checked_camera_frame, checked_exposure, checked_overview, checked_spectrum
@@ -86,6 +87,7 @@ class Guardian:
         self._instrument = instrument
         self._gate = Gate()
         self._controls = Controls(instrument, self._gate, site, user or UserLimits(), on_move, clock, sleep)
+        self._beam = Beam(instrument, self._gate, site.blanker, self._controls.rest, clock)
         self._on_expose = on_expose
         self._on_longer = on_longer
         self._clock = clock
@@ -121,6 +123,11 @@ class Guardian:
         return self.account.current_pA
 
     @property
+    def beam(self) -> BeamState:
+        """Where the beam is, and since when."""
+        return self._beam.state
+
+    @property
     def found(self) -> dict[str, float]:
         """The controls as they were found, or as they were when they were last to be kept."""
         return self._controls.found
@@ -151,24 +158,37 @@ class Guardian:
         """
         self._problems = None
         self._controls.find()  # before anything is stopped or remembered: what cannot be read is left alone
+        self._beam.find()
         self._opened = True  # even if it fails half way, it has to be given back
         self._gate.send(self._instrument.open, "being taken over")
         self.account.begun_s = self._clock()
-        self.account.stand(self.account.begun_s)
+        self._beam.account = self.account
+        self._beam.stand()
+        self._beam.take_off()
+        if trouble := self._beam.trouble:
+            raise InstrumentError(f"{trouble[0].upper()}{trouble[1:]}. Look at the blanker; nothing was exposed.")
         return self.found
 
     def resume_account(self, dose_e: float, exposures: int, elapsed_s: float, stood_s: float = 0.0) -> None:
         """Go on with the account of a run that was begun before."""
-        now_s = self._clock()
-        self.account = Account(self.beam_current_pA, dose_e, exposures, now_s - elapsed_s, stood_s=stood_s)
-        self.account.stand(now_s)
+        begun_s = self._clock() - elapsed_s
+        self.account = Account(self.beam_current_pA, dose_e, exposures, begun_s, stood_s=stood_s)
+        self._beam.account = self.account
+        if self._beam.state.on is not False:
+            self._beam.stand()
 
     def close_gate(self) -> None:
         """End what is in flight; from here on only what restores the instrument reaches it. From any thread."""
         self._gate.close()
         if self._opened and not self._gate.is_halted:
-            self._aborting = Call(self._instrument.abort, "autoexp-abort")
+            self._aborting = Call(self._cut_short, "autoexp-abort")
             self._aborting.wait(ABORT_S)
+
+    def _cut_short(self) -> None:
+        try:
+            self._beam.blank_now()
+        finally:
+            self._instrument.abort()
 
     def halt(self) -> None:
         """From here on nothing reaches the instrument, not even what would restore it. From any thread."""
@@ -232,6 +252,8 @@ class Guardian:
             return ["nothing was put back, since all was halted"]
         if self._aborting is not None:
             self._aborting.wait(ABORT_S)  # or it would hit whoever has the instrument next
+        if self._opened:
+            self._beam.take_off()
         waiting = self._gate.left_behind(moves=True)
         problems = self._controls.put_back()
         if len(self._gate.left_behind(moves=True)) < len(waiting):  # it may have acted meanwhile
@@ -239,6 +261,8 @@ class Guardian:
         if self._opened:
             self._opened = False
             problems += self._close()
+            self._beam.take_off()  # whatever acted meanwhile
+            problems += [self._beam.trouble] if self._beam.trouble else []
         self._gate.end()
         return problems + [f"{what} had not returned and may still act" for what in self._gate.left_behind(moves=True)]
 
@@ -370,10 +394,14 @@ class Guardian:
             raise LimitError(f"An exposure of {spec.exposure_s:g} s is longer than the {longest:g} s allowed.")
 
     def _check_budget(self, exposure_s: float) -> None:
-        dose = self.account.dose_e + self.dose_of(exposure_s)
+        stood_e = self.account.stood_e(self._clock())
+        dose = self.account.dose_e + stood_e + self.dose_of(exposure_s)
         for limit in (self.budget.dose_e, self.site.max_dose_e):
             if limit is not None and not dose <= limit:
-                raise BudgetError(f"the next exposure would bring the dose to {dose:.3g} of {limit:.3g} electrons")
+                stood = f"; {stood_e:.3g} of them while the beam stood there" if stood_e > dose / 100 else ""
+                raise BudgetError(
+                    f"the next exposure would bring the dose to {dose:.3g} of {limit:.3g} electrons{stood}"
+                )
         elapsed = self._clock() - self.account.begun_s + exposure_s
         for limit in (self.budget.time_s, self.site.max_time_s):
             if limit is not None and not elapsed <= limit:
@@ -398,8 +426,16 @@ class Guardian:
         self._gate.send(lambda: self._instrument.bind(spec), "setting the scanned field")
 
     def check(self) -> None:
-        """Make sure that a spectrum can be taken now; see :meth:`autoexp.instrument.Instrument.check`."""
+        """Make sure that a spectrum can be taken now; see :meth:`autoexp.instrument.Instrument.check`.
+
+        Raises:
+            InstrumentError: it cannot, or the beam should be blanked and is not, also when told again.
+        """
         self._require_open()
+        if self._beam.trouble:
+            self._beam.take_off()
+        if trouble := self._beam.trouble:
+            raise InstrumentError(f"{trouble[0].upper()}{trouble[1:]}. Look at the blanker, then resume, or stop.")
         self._gate.send(self._instrument.check, "a check of the instrument")
 
     def spectrum(
@@ -425,7 +461,7 @@ class Guardian:
             self._check_budget(spec.exposure_s)  # writing it down may have taken a while
             self.account.exposures += 1
 
-        return self._expose("spectrum", spec.exposure_s, act, checked_spectrum, begin, count, spec.settle_s)
+        return self._expose("spectrum", spec.exposure_s, act, checked_spectrum, begin, count, spec.settle_s, position)
 
     def grant_exposure(self, position: Position, spec: SpectrumSpec, park: Callable[[Position], None]) -> None:
         """Allow one exposure and account for its dose, whatever comes of it; for those that Swift itself takes.
@@ -445,6 +481,7 @@ class Guardian:
         self._pay("spectrum", spec.exposure_s, None)
         self.account.exposures += 1
         self._gate.send(lambda: park(position), "parking the probe")
+        self._beam.put_on(position)
 
     def settle_granted(self, spec: SpectrumSpec, told_s: float | None) -> float:
         """Account for what a granted exposure really took, as the device tells, and return that, s.
@@ -452,6 +489,8 @@ class Guardian:
         Raises:
             BadFrameError: nobody can have exposed for so long.
         """
+        self._beam.take_off()
+        self.account.exposed(spec.exposure_s, self._clock())
         return self._settle(spec.exposure_s, told_s)
 
     def camera_frame(self, spec: FrameSpec) -> CameraFrame:
@@ -477,15 +516,18 @@ class Guardian:
         begin: Callable[[Exposure], None] | None = None,
         count: Callable[[], None] = _nothing,
         besides_s: float = 0.0,
+        position: Position | None = None,
     ) -> T:
         """One exposure: written down, then paid, then made, then settled by what it told, and checked."""
         self.account.last_e = 0.0
         self._require_open()
+        self._pay(what, exposure_s, begin, count)
         try:
-            self._pay(what, exposure_s, begin, count)
+            self._beam.put_on(position)
             taken = self._gate.send(act, f"an exposure of {exposure_s:g} s", exposure_s + besides_s)
         finally:
-            self.account.stand(self._clock())
+            self._beam.take_off()
+            self.account.exposed(exposure_s, self._clock())
         if isinstance(taken, Overview | Spectrum | CameraFrame):  # of anything else nothing is known
             took_s = self._settle(exposure_s, told_seconds(taken.exposed_s))
             if took_s > exposure_s and begin is None:
@@ -496,6 +538,7 @@ class Guardian:
         """Account for what an exposure really took, as the device tells, and return that, s."""
         took_s = checked_exposure(told_s, asked_s)
         self.account.settle(asked_s, took_s)
+        self.account.exposed(max(0.0, took_s - asked_s), self._clock())
         return took_s
 
     def _pay(

@@ -57,6 +57,42 @@ class ControlLimits(Model):
         return 1e-9 * (self.high - self.low) if self.tolerance is None else self.tolerance
 
 
+class BlankerLimits(Model):
+    """What blanks the beam of an instrument: a control, which then nobody else may move.
+
+    Attributes:
+        control: its name.
+        blanked: its value while the beam is off the specimen.
+        unblanked: its value while the beam is on it.
+        settle_s: wait after unblanking before anything is measured.
+        tolerance: how far the value read back may differ, at most a tenth of the way between both; a thousandth of it
+            where it is not given.
+    """
+
+    control: ControlName
+    blanked: Setting
+    unblanked: Setting
+    settle_s: Number = Field(0.0, ge=0, le=10)
+    tolerance: Number | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _differ(self) -> BlankerLimits:
+        way = abs(self.blanked - self.unblanked)
+        if not way > 0:
+            raise ValueError(f"blanked and unblanked are both {self.blanked:g}; give the two values of {self.control}")
+        if self.tolerance is not None and self.tolerance > WIDEST_TOLERANCE * way:
+            raise ValueError(
+                f"a tolerance of {self.tolerance:g} is more than a tenth of the way of {way:g} between both values, so "
+                "that nothing would be noticed; give a smaller one"
+            )
+        return self
+
+    @property
+    def readback_tolerance(self) -> float:
+        """How far the value read back may differ."""
+        return 1e-3 * abs(self.blanked - self.unblanked) if self.tolerance is None else self.tolerance
+
+
 SIMULATORS = ("usim", "virtual_stem")
 DEFLECTORS = ("CAperture.y", "CAperture.x")
 DEFLECTOR_LIMITS = ControlLimits(low=-0.15, high=0.15)
@@ -74,6 +110,7 @@ class SiteLimits(Model):
         saturation_counts: a channel of a spectrum at or above this is saturated; found from a plateau where not given.
         beam_current_pA: the beam current, for the account of dose where the instrument does not tell it.
         controls: the controls that may be moved at all.
+        blanker: what blanks the beam; it is blanked whenever nothing is measured. None: the beam stays where it is.
     """
 
     max_exposure_s: Number = Field(60.0, ge=1e-6, le=1e6)
@@ -83,6 +120,16 @@ class SiteLimits(Model):
     saturation_counts: Number | None = Field(None, gt=0, le=1e12)
     beam_current_pA: Number | None = Field(None, ge=1e-6, le=1e6)
     controls: dict[ControlName, ControlLimits] = Field(default_factory=dict, max_length=1000)
+    blanker: BlankerLimits | None = None
+
+    @model_validator(mode="after")
+    def _leave_the_blanker_alone(self) -> SiteLimits:
+        if self.blanker is not None and self.blanker.control in self.controls:
+            raise ValueError(
+                f"{self.blanker.control} blanks the beam, so it cannot be among the controls that may be moved; take "
+                "it out of one of the two"
+            )
+        return self
 
     @classmethod
     def read(cls, path: str | pathlib.Path) -> SiteLimits:

@@ -52,7 +52,7 @@ def find_zero_loss(spectra: Spectra, energy_eV: Array, within_eV: float, counts_
     rows = np.arange(len(spectra))
     top = near[0] + smooth[:, near].argmax(axis=1)
     floor = smooth[:, near].min(axis=1)
-    height = smooth[rows, top] - floor
+    height = _height(smooth, rows, top) - floor
     half = (floor + height / 2)[:, None]
     channel = np.arange(spectra.shape[1])
     below = smooth < half
@@ -117,6 +117,14 @@ def _groups(shift_eV: Array, energy_eV: Array) -> Iterator[tuple[float, npt.NDAr
     steps, which = np.unique(np.round(shift_eV[known] / finest), return_inverse=True)
     for k, step in enumerate(steps):
         yield float(step * finest), known[which == k]
+
+
+def _height(smooth: Array, rows: npt.NDArray[np.intp], top: npt.NDArray[np.intp]) -> Array:
+    """How high peaks (n,) are between channels: of the parabola through the highest one and its neighbours."""
+    left, right = np.maximum(top - 1, 0), np.minimum(top + 1, smooth.shape[1] - 1)
+    low, mid, high = smooth[rows, left], smooth[rows, top], smooth[rows, right]
+    bend = 2 * mid - low - high
+    return np.asarray(mid + np.where(bend > 0, (high - low) ** 2 / (8 * np.where(bend > 0, bend, 1.0)), 0.0))
 
 
 def _part(

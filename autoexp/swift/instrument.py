@@ -264,7 +264,8 @@ class SwiftInstrument:
             BadFrameError: the probe is not parked at all.
             InstrumentBusyError: the probe is elsewhere; somebody else moves it.
         """
-        self._move_probe(Geometry.FloatPoint(y=position[0], x=position[1]))
+        if self._stem.probe_position != (point := Geometry.FloatPoint(y=position[0], x=position[1])):
+            self._move_probe(point)
         self._require_probe_at(position)
 
     def _move_probe(self, point: typing.Any, patience_s: float = DRAW_S) -> None:

@@ -71,7 +71,7 @@ class DirectInstrument:
         """Park, expose, sum the rows."""
         if self._geometry is None:
             raise InstrumentError("Take an overview first: positions have no meaning yet.")
-        self.probe = position
+        self.park(position)
         if self._cut.wait(spec.exposure_s / self.microscope.time_scale):
             raise AbortedError("The exposure was cut short.")
         axis = self.microscope.specimen.axis
@@ -85,6 +85,13 @@ class DirectInstrument:
             frame_number=self._frames,
             counts_per_electron=self.microscope.eels.counts_per_electron,
         )
+
+    def park(self, position: Position) -> None:
+        """Send the probe to a place."""
+        if self._geometry is None:
+            raise InstrumentError("Take an overview first: positions have no meaning yet.")
+        self.probe = position
+        self.microscope.park(self._geometry.to_stage(position))
 
     def camera_frame(self, spec: FrameSpec) -> CameraFrame:
         """The bright-field disk."""
@@ -103,6 +110,8 @@ class DirectInstrument:
     def set(self, name: str, value: float) -> None:
         """Set a control."""
         self.get(name)
+        if name == "C_Blank":
+            self.microscope.blank(value)
         self.microscope.controls[name] = value
 
 

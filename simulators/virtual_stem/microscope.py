@@ -53,6 +53,10 @@ class VirtualMicroscope:
         settle_s: how long the probe is still on its way after it has been parked elsewhere.
         time_scale: simulated seconds per second.
         clock: monotonic seconds.
+
+    Attributes:
+        dose: what the specimen has taken, :meth:`stand` included.
+        stood_e: electrons that it has taken from a beam that stood on it besides the exposures.
     """
 
     def __init__(
@@ -78,6 +82,9 @@ class VirtualMicroscope:
         self.controls = default_controls()
         self.dose = DoseMap(specimen.size_nm, probe_nm=probe_nm)
         self.probe = Probe(settle_s)
+        self.stood_e = 0.0
+        self._booked_s: float | None = None
+        self._exposed_s = 0.0
         self._clock = clock
         self._time_scale = time_scale
         self._start, self._start_s = clock(), 0.0
@@ -123,6 +130,37 @@ class VirtualMicroscope:
         """Specimen coordinates of stage positions (..., 2), now or at given times."""
         return np.asarray(stage_nm, dtype=float) - self.origin_nm(self.time_s if time_s is None else time_s)
 
+    # --- the beam while nothing is measured
+
+    def stand(self) -> None:
+        """Let the specimen take what the beam has put into it since the last time, besides the exposures.
+
+        Once it has been parked, the probe is somewhere, and an unblanked beam goes on. Time is that on the wall, which
+        is what passes between exposures however fast those are simulated.
+        """
+        with self._lock:
+            now_s = self._clock()
+            passed_s = 0.0 if self._booked_s is None else max(0.0, now_s - self._booked_s)
+            exposed_s = min(passed_s, self._exposed_s)
+            self._exposed_s -= exposed_s
+            self._booked_s = now_s
+            count = electrons(self.beam_current_pA, passed_s - exposed_s)
+            if count and self.probe.is_placed:
+                self.dose.add_point(self.to_specimen(self.probe.at(self.time_s)), count)
+                self.stood_e += count
+
+    def blank(self, value: float) -> None:
+        """Blank the beam, or unblank it where the value is 0."""
+        with self._lock:
+            self.stand()
+            self._exposed_s = 0.0
+            self.controls["C_Blank"] = value
+
+    def _expose(self, exposure_s: float) -> None:
+        """So much simulated time is an exposure of its own, which has just passed or is about to."""
+        self._booked_s = self._clock() if self._booked_s is None else self._booked_s
+        self._exposed_s += exposure_s / self._time_scale
+
     # --- images
 
     def scan(self, geometry: ScanGeometry, shape: tuple[int, int], dwell_s: float, *, exposes: bool = True) -> Counts:
@@ -138,6 +176,8 @@ class VirtualMicroscope:
             points -= self.origin_nm(rows_s)[:, None] if not self.drift.is_still else self.origin_nm(begin)
             per_pixel = electrons(self.beam_current_pA, dwell_s)
             if exposes:
+                self.stand()
+                self._expose(dwell_s * shape[0] * shape[1])
                 centre = self.to_specimen(np.asarray(geometry.center_nm), rows_s[len(rows_s) // 2])
                 field = ScanGeometry(geometry.fov_nm, (centre[0], centre[1]), geometry.rotation_rad)
                 self.dose.add_area(field, per_pixel * shape[0] * shape[1])
@@ -158,6 +198,7 @@ class VirtualMicroscope:
     def park(self, stage_nm: npt.ArrayLike) -> None:
         """Send the probe to a stage position (2,)."""
         with self._lock:
+            self.stand()
             self.probe.park(np.asarray(stage_nm, dtype=float), self.time_s)
 
     def spectrum_frame(
@@ -181,6 +222,7 @@ class VirtualMicroscope:
             first_channel: unbinned channel at which the frame begins.
         """
         with self._lock:
+            self._expose(exposure_s)
             self.park(stage_nm)
             positions, shares, times = self.probe.way(self.time_s, exposure_s)
             points = self.to_specimen(positions, times)

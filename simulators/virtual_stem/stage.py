@@ -73,6 +73,11 @@ class Probe:
         self._to: Array | None = None
         self._since_s = 0.0
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether it is known where the beam is."""
+        return self._to is not None
+
     def park(self, stage_nm: Array, time_s: float) -> None:
         """Send the probe to a position (2,); the same position again changes nothing."""
         target = np.array(stage_nm, dtype=float)

@@ -314,15 +314,30 @@ def test_the_time_that_the_beam_stands_is_kept_apart(witness, tmp_path, locks):
     assert state.dose_e == engine._guardian.account.dose_e
 
 
-def test_the_beam_that_was_moved_on_does_not_stand_any_more():
+def test_the_beam_stands_until_it_is_lifted():
     account = Account(BEAM_PA)
     assert account.moved_on(1.0) == 0
     account.stand(2.0)
     assert account.moved_on(3.5) == 1.5
-    assert account.moved_on(9.0) == 0
+    account.stand(3.9)
+    account.lift(4.0)
+    assert account.moved_on(9.0) == 0.5
+    assert account.moved_on(9.5) == 0
     account.stand(10.0)
     assert account.moved_on(9.0) == 0, "a clock that goes back"
-    assert account.stood_s == 1.5
+    assert account.stood_s == 2.0
+
+
+def test_exposures_are_no_standing():
+    account = Account(BEAM_PA)
+    account.stand(0.0)
+    account.exposed(1.0, 1.25)
+    assert account.untold_s(1.25) == 0.25
+    account.lift(1.5)
+    account.exposed(0.125, 2.0)  # it took longer than was asked for
+    assert account.stood_e(3.0) == account.dose_of(0.375)
+    account.exposed(5.0, 3.0)  # it was cut short
+    assert account.moved_on(3.0) == 0
 
 
 def test_what_cannot_be_written_down_is_not_exposed(witness):

@@ -72,7 +72,7 @@ def bench(specimen=None, exposure_s=0.005, **settings):
     devices = VirtualSTEM(VirtualMicroscope(specimen or Slope(), **settings), exposure_s=exposure_s)
     with swift_session(devices):
         yield Bench(devices)
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads
 
 
 class TestRegistration:
@@ -126,7 +126,7 @@ class TestRegistration:
     def test_devices_that_were_never_registered_can_be_given_up(self):
         threads = set(threading.enumerate())
         VirtualSTEM(VirtualMicroscope(Slope())).unregister()
-        assert set(threading.enumerate()) == threads
+        assert set(threading.enumerate()) <= threads
         assert not [t for t in self.TYPES if Registry.get_components_by_type(t)]
 
     def test_two_at_a_time_are_refused_and_leave_no_thread(self):
@@ -134,7 +134,7 @@ class TestRegistration:
             threads = set(threading.enumerate())
             with pytest.raises(RuntimeError, match="already registered"):
                 VirtualSTEM(VirtualMicroscope(Slope()))
-            assert set(threading.enumerate()) == threads
+            assert set(threading.enumerate()) <= threads
 
 
 class TestFrames:
@@ -187,11 +187,12 @@ class TestFrames:
     def test_unconnected_channels_show_noise_and_cost_no_dose(self):
         with bench() as b:
             b.frame()
-            once = b.microscope.dose.total_electrons
+            once = b.microscope.dose.total_electrons - b.microscope.stood_e
             for channel in (1, 2):
                 b.scan.set_channel_enabled(channel, True)
             haadf, maadf, unconnected = b.scan.record_immediate(b.parameters())
-            assert b.microscope.dose.total_electrons == pytest.approx(2 * once, rel=1e-3)
+            scanned = b.microscope.dose.total_electrons - b.microscope.stood_e
+            assert scanned == pytest.approx(2 * once, rel=1e-3)
             assert maadf.data.mean() == pytest.approx(haadf.data.mean(), rel=0.05)
             assert not np.array_equal(haadf.data, maadf.data)
             assert abs(unconnected.data.mean()) < 1 < haadf.data.mean()
