@@ -105,13 +105,10 @@ def make_folder(folder: pathlib.Path, exist_ok: bool = True) -> None:
     Raises:
         OSError: it cannot be made, or is there and must not be.
     """
+    if folder.parent != folder and not folder.parent.is_dir():
+        make_folder(folder.parent)  # where somebody else makes it meanwhile, that is as good
     try:
         folder.mkdir()
-    except FileNotFoundError:
-        if folder.parent == folder or folder.parent.is_dir():
-            raise  # it is not for want of a parent
-        make_folder(folder.parent)
-        make_folder(folder, exist_ok)
     except FileExistsError:
         if not exist_ok or not folder.is_dir():
             raise

@@ -73,6 +73,8 @@ def test_the_beam_is_on_for_exposures_alone(instrument, tmp_path, locks):
     words = [what for what, _ in instrument.log]
     kept = [w for i, w in enumerate(words) if w != "blank" or i == 0 or words[i - 1] != "blank"]
     assert kept == ["blank"] + ["unblank", "begin", "end", "blank"] * 6
+    assert instrument.on_the_way == 0, "the probe moved while the beam was on"
+    steps = zip(instrument.log, instrument.log[1:], strict=False)
     late = [b - a for (x, a), (y, b) in steps if (x, y) == ("end", "blank")]
     assert max(late) < 0.05
     assert instrument.microscope.controls["C_Blank"] == 1.0
