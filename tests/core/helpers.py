@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from autoexp.engine import Engine
+from autoexp.limits import BlankerLimits, SiteLimits
 from autoexp.plan import Budget, OverviewSpec, PatchSpec, Plan, RandomAgent
 
 
@@ -40,6 +41,10 @@ def insist(engine):
             until(lambda: engine.join(0) or (engine.state.seq > seq + 1))  # noqa: B023 - it is over before the next
     return asked
 
+
+BLANKED = SiteLimits(blanker=BlankerLimits(control="C_Blank", blanked=1.0, unblanked=0.0))
+"""With it the time that passes between exposures is no dose, so a limit on the dose is reached at the same point however
+busy the machine is."""
 
 PATIENCE_S = 60.0
 """How long a test waits for what takes a moment: only a hang, not a busy machine, makes it wait in vain."""

@@ -149,9 +149,9 @@ def test_the_dose_that_was_spent_before_an_interruption_counts_after_it(witness,
     one = plan().spectrum.exposure_s * E
     budget = Budget(points=6, dose_e=plan().overview.time_s * E + 4.5 * one)
     witness.act = kill_at("spectrum", 3)
-    killed(plan(budget=budget), witness, tmp_path / "run", locks)
+    killed(plan(budget=budget), witness, tmp_path / "run", locks, site=BLANKED)
     witness.act = lambda what, n: None
-    resumed = killed(None, witness, tmp_path / "run", locks)
+    resumed = killed(None, witness, tmp_path / "run", locks, site=BLANKED)
     assert "budget" in resumed.status.reason
     assert witness.made["spectrum"] == 4
     assert resumed.state.dose_e <= budget.dose_e
@@ -165,9 +165,9 @@ def test_an_exposure_of_which_nothing_is_known_counts_by_what_it_may_have_cost(w
     one = plan().spectrum.exposure_s * E
     budget = Budget(points=9, dose_e=plan().overview.time_s * E + 9.5 * one)
     witness.act = kill_at("spectrum", 3)
-    killed(plan(budget=budget), witness, tmp_path / "run", locks)
+    killed(plan(budget=budget), witness, tmp_path / "run", locks, site=BLANKED)
     witness.act = lambda what, n: None
-    resumed = Engine(None, witness, tmp_path / "run", lock_folder=locks, beam_current_pA=2 * BEAM_PA)
+    resumed = Engine(None, witness, tmp_path / "run", lock_folder=locks, beam_current_pA=2 * BEAM_PA, site=BLANKED)
     resumed.run()
     assert "budget" in resumed.status.reason
     (unknown,) = [p for p in resumed.state.points.values() if "unknown" in p.fault]
@@ -209,7 +209,9 @@ class Longer(Witness):
 def test_the_exposure_that_the_camera_tells_is_what_is_paid(plasmonic, tmp_path, locks):
     longer = Longer(plasmonic)
     budget = Budget(points=20, dose_e=plan().overview.time_s * E + 35 * 0.05 * E)
-    engine = Engine(plan(budget=budget), longer, tmp_path / "run", lock_folder=locks, beam_current_pA=BEAM_PA)
+    engine = Engine(
+        plan(budget=budget), longer, tmp_path / "run", lock_folder=locks, beam_current_pA=BEAM_PA, site=BLANKED
+    )
     engine.start()
     until(lambda: engine.status.phase == "suspended", 20)
     assert "exposed for 0.5 s instead of 0.05 s" in engine.status.reason
@@ -290,7 +292,7 @@ def test_an_axis_is_an_energy_or_refused(units, taken, plasmonic, tmp_path, lock
 
 def test_the_sites_limits_of_dose_and_time_hold_without_the_plans(witness, tmp_path, locks):
     one = 0.05 * E
-    site = SiteLimits(max_dose_e=plan().overview.time_s * E + 2.5 * one)
+    site = BLANKED.model_copy(update={"max_dose_e": plan().overview.time_s * E + 2.5 * one})
     engine = run(plan(), witness, tmp_path / "dose", locks, site=site)
     assert "dose" in engine.status.reason
     assert witness.made["spectrum"] == 2

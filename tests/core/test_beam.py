@@ -247,9 +247,10 @@ def test_controls_that_may_not_be_moved_are_refused_before_anything_moves(instru
 
 
 def test_a_budget_of_dose_counts_the_frames_too(instrument, tmp_path, locks):
-    free = run(aligned(6), instrument, tmp_path / "free", locks, site=SITE).state
+    site = SITE.model_copy(update={"blanker": BLANKED.blanker})
+    free = run(aligned(6), instrument, tmp_path / "free", locks, site=site).state
     budget = Budget(points=6, dose_e=0.6 * free.dose_e)
-    engine = run(aligned().model_copy(update={"budget": budget}), instrument, tmp_path / "run", locks, site=SITE)
+    engine = run(aligned().model_copy(update={"budget": budget}), instrument, tmp_path / "run", locks, site=site)
     assert "budget" in engine.state.finished.reason
     assert engine.state.dose_e <= 0.6 * free.dose_e
 

@@ -11,12 +11,11 @@ from autoexp.guardian import Guardian
 from autoexp.limits import BlankerLimits, ControlLimits, SiteLimits
 from autoexp.plan import Budget, OverviewSpec, SpectrumSpec
 from autoexp.testing.virtual import DirectInstrument
-from tests.core.helpers import plan, until
+from tests.core.helpers import BLANKED, plan, until
 from virtual_stem.microscope import VirtualMicroscope
 from virtual_stem.specimens import make_specimen
 
 ELECTRONS_PER_S = 50 * 6.241509074e6
-SITE = SiteLimits(blanker=BlankerLimits(control="C_Blank", blanked=1.0, unblanked=0.0))
 
 
 class Watched(DirectInstrument):
@@ -62,7 +61,7 @@ def instrument():
     return Watched()
 
 
-def engine_for(instrument, folder, locks, site=SITE, **changes):
+def engine_for(instrument, folder, locks, site=BLANKED, **changes):
     return Engine(plan(**changes), instrument, folder / "run", site=site, beam_current_pA=50.0, lock_folder=locks)
 
 
@@ -101,7 +100,7 @@ def test_nothing_reaches_the_specimen_while_the_run_waits(instrument, tmp_path, 
     assert scope.controls["C_Blank"] == 1.0
 
 
-@pytest.mark.parametrize("site", [SITE, SiteLimits()])
+@pytest.mark.parametrize("site", [BLANKED, SiteLimits()])
 def test_what_the_beam_does_besides_is_on_the_account(instrument, tmp_path, locks, site):
     engine = engine_for(instrument, tmp_path, locks, site, budget=Budget(points=400))
     engine.start()
@@ -117,7 +116,7 @@ def test_what_the_beam_does_besides_is_on_the_account(instrument, tmp_path, lock
     taken = instrument.microscope.stood_e
     counted = engine.state.stood_s * ELECTRONS_PER_S
     assert counted >= 0.99 * taken
-    if site is not SITE:
+    if site is not BLANKED:
         assert counted == pytest.approx(taken, rel=0.05, abs=0.05 * ELECTRONS_PER_S)
         assert engine.state.stood_s > 1.0
     else:
@@ -140,7 +139,7 @@ def test_standing_uses_up_the_dose(instrument, tmp_path, locks):
 
 def test_a_blanker_that_is_stuck_is_told_before_anything_is_exposed(instrument):
     instrument.stuck = True
-    guardian = Guardian(instrument, SITE, beam_current_pA=50.0)
+    guardian = Guardian(instrument, BLANKED, beam_current_pA=50.0)
     with pytest.raises(InstrumentError, match="may not be blanked: C_Blank was set to 1"):
         guardian.open()
     assert any("C_Blank" in problem for problem in guardian.restore())
@@ -198,7 +197,7 @@ def test_after_a_halt_nothing_is_sent_not_even_that(tmp_path, locks):
 
 
 def test_an_overview_is_blanked_after_as_well(instrument):
-    guardian = Guardian(instrument, SITE, beam_current_pA=50.0)
+    guardian = Guardian(instrument, BLANKED, beam_current_pA=50.0)
     guardian.open()
     guardian.overview(OverviewSpec(pixels=32, fov_nm=100))
     assert instrument.microscope.controls["C_Blank"] == 1.0
@@ -221,4 +220,4 @@ def test_a_blanker_that_makes_no_sense_is_refused(changes, words):
 
 def test_nobody_else_moves_the_blanker():
     with pytest.raises(ValidationError, match="C_Blank blanks the beam"):
-        SiteLimits(blanker=SITE.blanker, controls={"C_Blank": ControlLimits(low=0, high=1)})
+        SiteLimits(blanker=BLANKED.blanker, controls={"C_Blank": ControlLimits(low=0, high=1)})
