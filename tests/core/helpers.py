@@ -43,8 +43,8 @@ def insist(engine):
 
 
 BLANKED = SiteLimits(blanker=BlankerLimits(control="C_Blank", blanked=1.0, unblanked=0.0))
-"""With it the time that passes between exposures is no dose, so a limit on the dose is reached at the same point however
-busy the machine is."""
+"""With it the time that passes between exposures is no dose, so a limit on the dose is reached at the same point
+however busy the machine is."""
 
 PATIENCE_S = 60.0
 """How long a test waits for what takes a moment: only a hang, not a busy machine, makes it wait in vain."""

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import Stepper, plan, run, until
+from helpers import BLANKED, Stepper, plan, run, until
 
 from autoexp import events as ev
 from autoexp import gate

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from helpers import BLANKED, plan, until
 from pydantic import ValidationError
 
 from autoexp.engine import Engine
@@ -11,7 +12,6 @@ from autoexp.guardian import Guardian
 from autoexp.limits import BlankerLimits, ControlLimits, SiteLimits
 from autoexp.plan import Budget, OverviewSpec, SpectrumSpec
 from autoexp.testing.virtual import DirectInstrument
-from tests.core.helpers import BLANKED, plan, until
 from virtual_stem.microscope import VirtualMicroscope
 from virtual_stem.specimens import make_specimen
 
@@ -190,6 +190,7 @@ def test_after_a_halt_nothing_is_sent_not_even_that(tmp_path, locks):
     until(lambda: engine.status.points >= 2)
     engine.halt()
     assert engine.join(60)
+    time.sleep(0.1)  # what was in flight ends
     sent = len(instrument.log)
     time.sleep(0.2)
     assert len(instrument.log) == sent

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from folders import a_run
-from helpers import Stepper, insist, plan, run, until
+from helpers import BLANKED, Stepper, insist, plan, run, until
 from pydantic import ValidationError
 
 from autoexp import events as ev

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import Stepper, plan, run, until
+from helpers import BLANKED, Stepper, plan, run, until
 
 from autoexp import events as ev
 from autoexp.agent import Suggestion
