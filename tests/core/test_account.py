@@ -296,7 +296,7 @@ def test_the_sites_limits_of_dose_and_time_hold_without_the_plans(witness, tmp_p
     engine = run(plan(), witness, tmp_path / "dose", locks, site=site)
     assert "dose" in engine.status.reason
     assert witness.made["spectrum"] == 2
-    site = SiteLimits(max_time_s=10.1)
+    site = BLANKED.model_copy(update={"max_time_s": 10.1})
     many = plan(spectrum=SpectrumSpec(exposure_s=10.0), budget=Budget(points=200))
     engine = run(many, witness, tmp_path / "time", locks, site=site)
     assert "10.1 s allowed" in engine.status.reason
