@@ -20,6 +20,7 @@ import numpy as np
 from autoexp import events as ev
 from autoexp.account import LONGER, Exposure
 from autoexp.agent import Prediction
+from autoexp.beam import BeamState
 from autoexp.commands import CommandQueue
 from autoexp.decider import Decider, Decision
 from autoexp.disk_trouble import DiskTrouble
@@ -163,6 +164,11 @@ class Engine:
     def status(self) -> Status:
         """What to show; immutable."""
         return self._final_status or self._recorder.status
+
+    @property
+    def beam(self) -> BeamState:
+        """Where the beam is, and since when, monotonic seconds."""
+        return self._guardian.beam
 
     @property
     def records(self) -> list[ev.Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import typing
 
 from nion.ui import Declarative
@@ -22,6 +23,7 @@ TEXTS = (
     "estimate",
     "headline",
     "progress",
+    "beam",
     "reason",
     "best",
     "model",
@@ -225,6 +227,7 @@ class PanelHandler(widgets.NumberFields, Declarative.Handler):
             pause=_("Resume") if waiting else _("Pause"),
             headline=experiment.asked or texts.headline(status),
             progress=texts.progress(status) if status.run_id else "",
+            beam=self._beam(),
             reason=self._reason(status),
             best=self._best(status),
             model=model,
@@ -232,6 +235,15 @@ class PanelHandler(widgets.NumberFields, Declarative.Handler):
             kept=kept,
         )
         self.progress_value.value = int(100 * status.progress)
+
+    def _beam(self) -> str:
+        """Where the beam is, as long as a run has it, and after it where it was left blanked."""
+        engine = self.experiment.engine
+        if engine is None or (not self.experiment.running and engine.beam.on):
+            return ""
+        place, prepared = engine.beam.position, engine.state.prepared
+        place_nm = prepared.to_nm(place) if place is not None and prepared is not None else None
+        return texts.beam(engine.beam, time.monotonic(), place_nm)
 
     def _kept(self) -> str:
         """What is in force in the run and has no field."""

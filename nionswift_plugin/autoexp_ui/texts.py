@@ -6,6 +6,7 @@ import math
 import textwrap
 
 from autoexp.agent import Prediction
+from autoexp.beam import BeamState
 from autoexp.status import Status
 from nionswift_plugin.autoexp_ui.translation import translate as _
 
@@ -82,6 +83,24 @@ def progress(status: Status) -> str:
     if status.dose_e:
         parts.append(electrons(status.dose_e))
     return " · ".join(parts)
+
+
+def beam(state: BeamState, now_s: float, place_nm: tuple[float, float] | None = None) -> str:
+    """Where the beam is, and for how long; empty before the instrument was taken over.
+
+    Args:
+        state: as the guardian tells.
+        now_s: by the same clock.
+        place_nm: (y, x) of a parked probe from the corner of the overview; None where it is not known.
+    """
+    if state.on is None:
+        return ""
+    since = duration(math.floor(max(0.0, now_s - state.since_s)))
+    if not state.on:
+        return _("Beam: blanked, {time}").format(time=since)
+    if place_nm is None:
+        return _("Beam: on, {time}").format(time=since)
+    return _("Beam: on, parked at x {x:.0f}, y {y:.0f} nm, {time}").format(x=place_nm[1], y=place_nm[0], time=since)
 
 
 def headline(status: Status) -> str:

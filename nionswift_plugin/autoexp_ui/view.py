@@ -318,6 +318,12 @@ def _run(u: typing.Any) -> typing.Any:
             ),
         ),
         u.create_label(text="@binding(texts.progress.value)"),
+        u.create_label(
+            text="@binding(texts.beam.value)",
+            name="beam_label",
+            tool_tip=_("Where the beam is now, and for how long. Without a blanker in the site's limits it stays on\n")
+            + _("between spectra, and that time counts as dose."),
+        ),
         text(u, "reason", name="reason_label"),
         u.create_row(
             button(

@@ -86,6 +86,7 @@ def test_a_fault_is_shown_in_the_panel(window):
     window.until(lambda: window.experiment.status.phase == "suspended")
     window.until(lambda: "failed" in window.handler.texts.reason.value)
     assert window.handler.texts.headline.value == "Suspended"
+    assert window.handler.texts.beam.value.startswith("Beam: on, parked at x ")
     assert window.handler.flags.can_pause.value
     window.handler.handle_pause(None)
     window.finish()
