@@ -75,13 +75,12 @@ class Account:
 
     def exposed(self, exposure_s: float, now_s: float) -> None:
         """So much of the time since :meth:`moved_on`, until now, was an exposure, which is paid for."""
-        self._untold_s = max(0.0, self.untold_s(now_s) - exposure_s)
-        if self._standing_since is not None:
-            self._standing_since = max(now_s, self._standing_since)
+        self._catch_up(now_s)
+        self._untold_s = max(0.0, self._untold_s - exposure_s)
 
     def lift(self, now_s: float) -> None:
         """From now on the beam is off the specimen."""
-        self._untold_s = self.untold_s(now_s)
+        self._catch_up(now_s)
         self._standing_since = None
 
     def untold_s(self, now_s: float) -> float:
@@ -94,11 +93,16 @@ class Account:
 
     def moved_on(self, now_s: float) -> float:
         """How long it stood there until now, seconds; what it stands from now on is told the next time."""
-        stood_s, self._untold_s = self.untold_s(now_s), 0.0
-        if self._standing_since is not None:
-            self._standing_since = max(now_s, self._standing_since)
+        self._catch_up(now_s)
+        stood_s, self._untold_s = self._untold_s, 0.0
         self.stood_s += stood_s
         return stood_s
+
+    def _catch_up(self, now_s: float) -> None:
+        """Take in how long it has stood until now."""
+        self._untold_s = self.untold_s(now_s)
+        if self._standing_since is not None:
+            self._standing_since = max(now_s, self._standing_since)
 
 
 def usable_current(*currents_pA: object) -> float | None:

@@ -8,26 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from autoexp.account import Account
 from autoexp.blanker import Blanker
+from autoexp.errors import InstrumentError
 from autoexp.gate import Gate
-from autoexp.instrument import Instrument, Position
+from autoexp.instrument import Instrument, Parker, Position
 from autoexp.limits import BlankerLimits
-
-
-@runtime_checkable
-class Parker(Protocol):
-    """An instrument whose probe can be sent to a place without an exposure; it need not."""
-
-    def park(self, position: Position) -> None:
-        """Park the probe at a place (y, x), fractions of the overview.
-
-        Raises:
-            InstrumentError: it is not where it was sent.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -52,11 +39,12 @@ class Beam:
         instrument: whose beam.
         gate: what commands pass.
         limits: what blanks it; None: nothing does.
+        account: where the time that the beam stands is counted.
         rest: waits, s.
         clock: monotonic seconds.
 
     Attributes:
-        account: where the time that the beam stands is counted.
+        account: as above; may be replaced.
         state: where it is.
         trouble: why it may be on though it should be blanked, in words; empty if all is well.
     """
@@ -66,10 +54,11 @@ class Beam:
         instrument: Instrument,
         gate: Gate,
         limits: BlankerLimits | None,
+        account: Account,
         rest: Callable[[float], None],
         clock: Callable[[], float],
     ):
-        self.account = Account()
+        self.account = account
         self.state = BeamState()
         self.trouble = ""
         self._instrument = instrument
@@ -100,13 +89,11 @@ class Beam:
             InstrumentError: it is not there.
         """
         instrument = self._instrument
+        if self._blanker and position is not None and isinstance(instrument, Parker):  # on its way nothing is exposed
+            self._gate.send(lambda: instrument.park(position), "parking the probe")
+        self.stand(position)  # from before the command, for the command may do more than is known
         if self._blanker:
-            if position is not None and isinstance(instrument, Parker):  # on its way nothing is exposed
-                self._gate.send(lambda: instrument.park(position), "parking the probe")
-            self.stand(position)  # from before the command, for the command may do more than is known
             self._blanker.unblank()
-        else:
-            self.stand(position)
 
     def take_off(self) -> None:
         """The exposure is over: blank the beam, where that can be done."""
@@ -118,6 +105,15 @@ class Beam:
             self.account.lift(now_s)
             if self.state.on is not False:
                 self.state = BeamState(False, self.state.position, now_s)
+
+    def require_off(self, advice: str) -> None:
+        """Refuse to go on while the beam should be blanked and may not be.
+
+        Raises:
+            InstrumentError: why, with the advice.
+        """
+        if self.trouble:
+            raise InstrumentError(f"{self.trouble[0].upper()}{self.trouble[1:]}. Look at the blanker{advice}.")
 
     def blank_now(self) -> None:
         """Blank it at once, from any thread, while something else may be in flight."""

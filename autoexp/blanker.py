@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from autoexp.errors import InstrumentError, ReadbackError
-from autoexp.foreign import finite_number
+from autoexp.controls import read_control, reads_as
+from autoexp.errors import ReadbackError
 from autoexp.gate import Gate
 from autoexp.instrument import Instrument
 from autoexp.limits import BlankerLimits
@@ -73,12 +73,9 @@ class Blanker:
         for again in range(READS):
             if again:
                 time.sleep(REST_S)
-            if abs(read() - value) <= self._limits.readback_tolerance:
+            if reads_as(read(), value, self._limits.readback_tolerance):
                 return True
         return False
 
     def _read(self) -> float:
-        told = self._instrument.get(self._limits.control)
-        if (value := finite_number(told)) is None:
-            raise InstrumentError(f"{self._limits.control} reads {told!r}, which is no number; look at the blanker.")
-        return value
+        return read_control(self._instrument, self._limits.control)

@@ -166,7 +166,7 @@ class Controls:
         self._gate.send(lambda: self._instrument.set(name, value), f"setting {name}", moves=True)
         self._last_move_s[name] = self._clock()
         self.rest(limits.settle_s)
-        if not any(_close(self.value(name), value, limits.readback_tolerance) for _ in range(2)):
+        if not any(reads_as(self.value(name), value, limits.readback_tolerance) for _ in range(2)):
             raise ReadbackError(f"{name} was set to {value:g} but reads {self.value(name):g}.")
 
     def put_back(self, values: Mapping[str, float] | None = None) -> list[str]:
@@ -191,7 +191,7 @@ class Controls:
         for name, value in left.items():
             try:
                 now = self._read_back(name)
-                if not _close(now, value, self.listed(name).readback_tolerance):
+                if not reads_as(now, value, self.listed(name).readback_tolerance):
                     problems[name] = f"{name} reads {now:g} instead of {value:g}"
             except Exception as error:
                 problems[name] = f"{name} was set back to {value:g}, but cannot be read: {str(error).rstrip('.')}"
@@ -201,7 +201,7 @@ class Controls:
         """Send a control back; False where it is there already."""
         limits = self.listed(name)
         now = self._read_back(name)
-        if _close(now, value, limits.readback_tolerance):
+        if reads_as(now, value, limits.readback_tolerance):
             return False
         if fault := self._fault(name, value):
             raise LimitError(f"it reads {now:g}. {fault} Set it by hand")
@@ -284,10 +284,7 @@ class Controls:
     # --- reading and waiting
 
     def _read(self, name: str) -> float:
-        told = self._instrument.get(name)
-        if (value := finite_number(told)) is None:
-            raise InstrumentError(f"{name} reads {told!r}, which is no number; look at the instrument.")
-        return value
+        return read_control(self._instrument, name)
 
     def _read_twice(self, name: str) -> float:
         try:
@@ -320,6 +317,18 @@ class Controls:
             self._gate.heard_s = time.monotonic()
 
 
+def read_control(instrument: Instrument, name: str) -> float:
+    """The value that an instrument tells of a control.
+
+    Raises:
+        InstrumentError: it does not have it, or tells no finite number.
+    """
+    told = instrument.get(name)
+    if (value := finite_number(told)) is None:
+        raise InstrumentError(f"{name} reads {told!r}, which is no number; look at the instrument.")
+    return value
+
+
 _moves: dict[tuple[str, Clock], dict[str, float]] = {}
 
 
@@ -336,5 +345,6 @@ def _steps(way: float, step: float | None) -> float:
     return float(max(1, math.ceil(steps * (1 - 1e-12)))) if math.isfinite(steps) else math.nan
 
 
-def _close(now: float, wanted: float, tolerance: float) -> bool:
+def reads_as(now: float, wanted: float, tolerance: float) -> bool:
+    """Whether a control reads as it was set."""
     return math.isfinite(now) and abs(now - wanted) <= tolerance

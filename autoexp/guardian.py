@@ -62,7 +62,6 @@ class Guardian:
 
     Attributes:
         budget: when to stop.
-        account: what was spent.
         expired: whether the watchdog has put everything back.
     """
 
@@ -82,12 +81,12 @@ class Guardian:
     ):
         site = site or SiteLimits()
         self.budget = budget or Budget()
-        self.account = Account(usable_current(beam_current_pA, site.beam_current_pA))
         self.expired = False
         self._instrument = instrument
         self._gate = Gate()
         self._controls = Controls(instrument, self._gate, site, user or UserLimits(), on_move, clock, sleep)
-        self._beam = Beam(instrument, self._gate, site.blanker, self._controls.rest, clock)
+        account = Account(usable_current(beam_current_pA, site.beam_current_pA))
+        self._beam = Beam(instrument, self._gate, site.blanker, account, self._controls.rest, clock)
         self._on_expose = on_expose
         self._on_longer = on_longer
         self._clock = clock
@@ -116,6 +115,11 @@ class Guardian:
     def user(self) -> UserLimits:
         """What the operator allows, within that."""
         return self._controls.user
+
+    @property
+    def account(self) -> Account:
+        """What was spent."""
+        return self._beam.account
 
     @property
     def beam_current_pA(self) -> float | None:
@@ -162,18 +166,15 @@ class Guardian:
         self._opened = True  # even if it fails half way, it has to be given back
         self._gate.send(self._instrument.open, "being taken over")
         self.account.begun_s = self._clock()
-        self._beam.account = self.account
         self._beam.stand()
         self._beam.take_off()
-        if trouble := self._beam.trouble:
-            raise InstrumentError(f"{trouble[0].upper()}{trouble[1:]}. Look at the blanker; nothing was exposed.")
+        self._beam.require_off("; nothing was exposed")
         return self.found
 
     def resume_account(self, dose_e: float, exposures: int, elapsed_s: float, stood_s: float = 0.0) -> None:
         """Go on with the account of a run that was begun before."""
         begun_s = self._clock() - elapsed_s
-        self.account = Account(self.beam_current_pA, dose_e, exposures, begun_s, stood_s=stood_s)
-        self._beam.account = self.account
+        self._beam.account = Account(self.beam_current_pA, dose_e, exposures, begun_s, stood_s=stood_s)
         if self._beam.state.on is not False:
             self._beam.stand()
 
@@ -434,8 +435,7 @@ class Guardian:
         self._require_open()
         if self._beam.trouble:
             self._beam.take_off()
-        if trouble := self._beam.trouble:
-            raise InstrumentError(f"{trouble[0].upper()}{trouble[1:]}. Look at the blanker, then resume, or stop.")
+        self._beam.require_off(", then resume, or stop")
         self._gate.send(self._instrument.check, "a check of the instrument")
 
     def spectrum(

@@ -205,6 +205,19 @@ class Controls(Protocol):
 
 
 @runtime_checkable
+class Parker(Protocol):
+    """An instrument whose probe can be sent to a place without an exposure; it need not."""
+
+    def park(self, position: Position) -> None:
+        """Park the probe at a place (y, x), fractions of the overview.
+
+        Raises:
+            InstrumentError: it is not where it was sent.
+        """
+        ...
+
+
+@runtime_checkable
 class PlanChecker(Protocol):
     """An instrument that knows beforehand what it cannot do; it need not."""
 

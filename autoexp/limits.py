@@ -18,6 +18,19 @@ WIDEST_TOLERANCE = 0.1 * (1 + 1e-9)
 """Of a control's range."""
 
 
+def _require_narrow(tolerance: float | None, way: float, what: str) -> None:
+    """Refuse a tolerance that is wide beside the way that a control goes.
+
+    Raises:
+        ValueError: it is.
+    """
+    if tolerance is not None and tolerance > WIDEST_TOLERANCE * way:
+        raise ValueError(
+            f"a tolerance of {tolerance:g} is more than a tenth of {what}, so that nothing would be noticed; give a "
+            "smaller one"
+        )
+
+
 class ControlLimits(Model):
     """What the site allows for one control, in its own units.
 
@@ -44,11 +57,7 @@ class ControlLimits(Model):
         range_ = self.high - self.low
         if self.step is not None and self.step > range_:
             raise ValueError(f"a step of {self.step:g} is longer than the range of {range_:g}; give a shorter one")
-        if self.tolerance is not None and self.tolerance > WIDEST_TOLERANCE * range_:
-            raise ValueError(
-                f"a tolerance of {self.tolerance:g} is more than a tenth of the range of {range_:g}, so that nothing "
-                "would be noticed; give a smaller one"
-            )
+        _require_narrow(self.tolerance, range_, f"the range of {range_:g}")
         return self
 
     @property
@@ -80,11 +89,7 @@ class BlankerLimits(Model):
         way = abs(self.blanked - self.unblanked)
         if not way > 0:
             raise ValueError(f"blanked and unblanked are both {self.blanked:g}; give the two values of {self.control}")
-        if self.tolerance is not None and self.tolerance > WIDEST_TOLERANCE * way:
-            raise ValueError(
-                f"a tolerance of {self.tolerance:g} is more than a tenth of the way of {way:g} between both values, so "
-                "that nothing would be noticed; give a smaller one"
-            )
+        _require_narrow(self.tolerance, way, f"the way of {way:g} between both values")
         return self
 
     @property

@@ -69,9 +69,8 @@ class DirectInstrument:
 
     def spectrum(self, position: Position, spec: SpectrumSpec) -> Spectrum:
         """Park, expose, sum the rows."""
-        if self._geometry is None:
-            raise InstrumentError("Take an overview first: positions have no meaning yet.")
         self.park(position)
+        assert self._geometry is not None
         if self._cut.wait(spec.exposure_s / self.microscope.time_scale):
             raise AbortedError("The exposure was cut short.")
         axis = self.microscope.specimen.axis
@@ -110,9 +109,7 @@ class DirectInstrument:
     def set(self, name: str, value: float) -> None:
         """Set a control."""
         self.get(name)
-        if name == "C_Blank":
-            self.microscope.blank(value)
-        self.microscope.controls[name] = value
+        self.microscope.set_control(name, value)
 
 
 def spectrum_like(spectrum: Spectrum, counts: np.ndarray) -> Spectrum:

@@ -239,11 +239,13 @@ class PanelHandler(widgets.NumberFields, Declarative.Handler):
     def _beam(self) -> str:
         """Where the beam is, as long as a run has it, and after it where it was left blanked."""
         engine = self.experiment.engine
-        if engine is None or (not self.experiment.running and engine.beam.on):
+        if engine is None:
             return ""
-        place, prepared = engine.beam.position, engine.state.prepared
-        place_nm = prepared.to_nm(place) if place is not None and prepared is not None else None
-        return texts.beam(engine.beam, time.monotonic(), place_nm)
+        beam, prepared = engine.beam, engine.state.prepared
+        if beam.on and not self.experiment.running:
+            return ""
+        place_nm = prepared.to_nm(beam.position) if beam.position is not None and prepared is not None else None
+        return texts.beam(beam, time.monotonic(), place_nm)
 
     def _kept(self) -> str:
         """What is in force in the run and has no field."""

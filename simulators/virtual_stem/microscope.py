@@ -149,12 +149,13 @@ class VirtualMicroscope:
                 self.dose.add_point(self.to_specimen(self.probe.at(self.time_s)), count)
                 self.stood_e += count
 
-    def blank(self, value: float) -> None:
-        """Blank the beam, or unblank it where the value is 0."""
+    def set_control(self, name: str, value: float) -> None:
+        """Set a control; what the beam has done until now, it did with the controls as they were."""
         with self._lock:
             self.stand()
-            self._exposed_s = 0.0
-            self.controls["C_Blank"] = value
+            if name == "C_Blank":
+                self._exposed_s = 0.0
+            self.controls[name] = value
 
     def _expose(self, exposure_s: float) -> None:
         """So much simulated time is an exposure of its own, which has just passed or is about to."""

@@ -65,6 +65,13 @@ def engine_for(instrument, folder, locks, site=BLANKED, **changes):
     return Engine(plan(**changes), instrument, folder / "run", site=site, beam_current_pA=50.0, lock_folder=locks)
 
 
+def pause_after(engine, points):
+    engine.start()
+    until(lambda: engine.status.points >= points)
+    engine.pause()
+    until(lambda: engine.status.phase == "paused")
+
+
 def test_the_beam_is_on_for_exposures_alone(instrument, tmp_path, locks):
     engine = engine_for(instrument, tmp_path, locks, budget=Budget(points=5))
     engine.run()
@@ -81,10 +88,7 @@ def test_the_beam_is_on_for_exposures_alone(instrument, tmp_path, locks):
 
 def test_nothing_reaches_the_specimen_while_the_run_waits(instrument, tmp_path, locks):
     engine = engine_for(instrument, tmp_path, locks, budget=Budget(points=500))
-    engine.start()
-    until(lambda: engine.status.points >= 2)
-    engine.pause()
-    until(lambda: engine.status.phase == "paused")
+    pause_after(engine, 2)
     scope = instrument.microscope
     scope.stand()
     before, stood_s = scope.dose.total_electrons, engine._guardian.account.untold_s(time.monotonic())
@@ -103,16 +107,13 @@ def test_nothing_reaches_the_specimen_while_the_run_waits(instrument, tmp_path, 
 @pytest.mark.parametrize("site", [BLANKED, SiteLimits()])
 def test_what_the_beam_does_besides_is_on_the_account(instrument, tmp_path, locks, site):
     engine = engine_for(instrument, tmp_path, locks, site, budget=Budget(points=400))
-    engine.start()
-    until(lambda: engine.status.points >= 2)
-    engine.pause()
-    until(lambda: engine.status.phase == "paused")
+    pause_after(engine, 2)
     time.sleep(1.0)
     engine.resume()
     until(lambda: engine.status.points >= 4)
     engine.stop()
     assert engine.join(60)
-    instrument.microscope.blank(1.0)
+    instrument.microscope.set_control("C_Blank", 1.0)
     taken = instrument.microscope.stood_e
     counted = engine.state.stood_s * ELECTRONS_PER_S
     assert counted >= 0.99 * taken
@@ -126,10 +127,7 @@ def test_what_the_beam_does_besides_is_on_the_account(instrument, tmp_path, lock
 def test_standing_uses_up_the_dose(instrument, tmp_path, locks):
     dose_e = 1.5 * ELECTRONS_PER_S
     engine = engine_for(instrument, tmp_path, locks, SiteLimits(), budget=Budget(points=400, dose_e=dose_e))
-    engine.start()
-    until(lambda: engine.status.points >= 1)
-    engine.pause()
-    until(lambda: engine.status.phase == "paused")
+    pause_after(engine, 1)
     time.sleep(1.6)
     engine.resume()
     assert engine.join(60)

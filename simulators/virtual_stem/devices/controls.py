@@ -104,9 +104,7 @@ class ValueManager(InstrumentDevice.ValueManagerLike):
         if name not in self._microscope.controls:
             return False
         if self.faults.take() is not Fault.STUCK:
-            if name == "C_Blank":
-                self._microscope.blank(float(value))
-            self._microscope.controls[name] = float(value)
+            self._microscope.set_control(name, float(value))
             for watched, stream in self._streams.items():
                 stream.value = self._try(watched)
         return True
